@@ -1,0 +1,1 @@
+"""Container network for hybrid clouds: underlay and overlay pods side by side."""

@@ -1,0 +1,1 @@
+"""The node process: CNI server, reconcilers, neighbour resolver."""

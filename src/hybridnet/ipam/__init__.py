@@ -1,0 +1,1 @@
+"""Pure allocation logic: ranges, blocks, selection. No I/O."""

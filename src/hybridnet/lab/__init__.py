@@ -1,0 +1,1 @@
+"""A whole Kubernetes cluster in network namespaces of one machine."""

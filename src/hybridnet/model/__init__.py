@@ -1,0 +1,1 @@
+"""Typed API objects and canonical addresses: what every other layer speaks. No I/O here."""
