@@ -21,8 +21,6 @@ class PodAddress(Struct, frozen=True):
 
     address: IPInterface
     subnet: str
-    gateway: str = ""
-    """The segment's real gateway, for the CNI result only."""
 
     @property
     def family(self) -> Family:
