@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from hybridnet.model.address import Family, IPAddress, IPInterface, IPNetwork, family_of
 
-PROTOCOL = 99
-"""rtm_protocol, FRA_PROTOCOL and NDA_PROTOCOL of everything that we write (unassigned in rtnetlink.h)."""
+PROTOCOL = 104
+"""rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL and IFA_PROTO of everything that we write ("h"; unassigned in
+rtnetlink.h, where 99 belongs to Open/R)."""
 
 
 class Scope(IntEnum):

@@ -1,0 +1,30 @@
+"""``hybridnet agent``: the node process."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def agent(
+    node_name: Annotated[str, typer.Option(envvar="KUBE_NODE_NAME", help="Name of this node's Node object.")],
+    nic: Annotated[
+        str, typer.Option(help="Device of underlay frames and tunnels; empty: that of the default route.")
+    ] = "",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Kubeconfig; default: $KUBECONFIG, in-cluster, ~/.kube/config.")
+    ] = None,
+    socket: Annotated[Path, typer.Option(help="Unix socket of the CNI executable.")] = Path(
+        "/run/hybridnet/agent.sock"
+    ),
+    state_dir: Annotated[Path, typer.Option(help="Records of pod interfaces; a tmpfs.")] = Path(
+        "/run/hybridnet/sandboxes"
+    ),
+) -> None:
+    """Answer CNI calls and program this node until SIGTERM. Stopping removes nothing."""
+    from hybridnet.agent.app import Config, run  # noqa: PLC0415  (help must not wait for aiohttp)
+
+    run(Config(node=node_name, nic=nic, kubeconfig=kubeconfig, socket=socket, state=state_dir))
