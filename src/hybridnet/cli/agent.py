@@ -5,10 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
 def agent(
     node_name: Annotated[str, typer.Option(envvar="KUBE_NODE_NAME", help="Name of this node's Node object.")],
     nic: Annotated[

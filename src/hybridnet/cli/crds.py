@@ -2,12 +2,7 @@
 
 import sys
 
-import typer
 
-app = typer.Typer(rich_markup_mode=None)
-
-
-@app.command()
 def crds() -> None:
     """Print the CustomResourceDefinitions, ready for ``kubectl apply --server-side -f -``."""
     from hybridnet.model.crd import to_yaml  # noqa: PLC0415  (only this command needs YAML)
