@@ -14,7 +14,7 @@ from hybridnet.kernel.describe import About
 from hybridnet.kernel.netlink import (
     AF,
     NLM_F_CREATE,
-    NLM_F_REPLACE,
+    NLM_F_EXCL,
     Message,
     Rtnl,
     attribute,
@@ -35,10 +35,10 @@ _NODAD, _PERMANENT, _NOPREFIXROUTE = 0x02, 0x80, 0x200
 _OURS: Final = _NODAD | _NOPREFIXROUTE
 
 
-def set_address(address: LinkAddress, index: int) -> Message:
-    """Add *address* to the device with *index*, or change its flags; the scope of an existing one stays."""
+def add_address(address: LinkAddress, index: int) -> Message:
+    """Add *address* to the device with *index*; AlreadyExists when it is there, whoever made it."""
     body = _body(address, index) + u32(_FLAGS, _OURS | _PERMANENT) + u8(_PROTO, PROTOCOL)
-    return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, About("set", address))
+    return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, About("add", address))
 
 
 def delete_address(address: LinkAddress, index: int) -> Message:

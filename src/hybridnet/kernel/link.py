@@ -104,7 +104,7 @@ class Link(Struct, frozen=True, gc=False):
     master: int
     """Index of the bridge or bond that it belongs to."""
     parent: int
-    """Index of the device below (vxlan, vlan) or of the veth peer, in namespace *parent_nsid*."""
+    """Index of the device below (vlan) or of the veth peer, in *parent_nsid*. A VXLAN's is in *data*."""
     parent_nsid: int
     """-1: in this namespace."""
     data: bytes = b""

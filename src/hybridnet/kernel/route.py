@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from hybridnet.kernel.describe import About
+from hybridnet.kernel.errors import ObjectNotFound
 from hybridnet.kernel.netlink import (
     AF,
     FAMILY_OF_AF,
@@ -63,7 +64,11 @@ def dump_routes(
     for family in Family:
         header = _RTMSG.pack(AF[family], 0, 0, 0, 0, protocol, 0, 0, 0)
         body = header + (u32(_TABLE, table) if table else b"")
-        for answer in rtnl.dump(RTM_GETROUTE, body, f"list IPv{family} routes"):
+        try:
+            answers = rtnl.dump(RTM_GETROUTE, body, f"list IPv{family} routes")
+        except ObjectNotFound:  # a table comes into being with its first route
+            continue
+        for answer in answers:
             found.extend(_parse(answer, name_of, protocol))
     return found
 

@@ -1,6 +1,6 @@
 """Sysctls by file: /proc/sys shows the network namespace of the calling thread.
 
-A change of ``net/ipv4/conf/*`` for one of our veths goes with the link message instead (link.set_devconf); this is for
+Settings of a veth of ours travel with the link message instead (link.set_devconf); this is for
 the rest. A knob that the kernel lacks is an error unless it is optional: several exist in the initial
 namespace alone (``net/ipv4/neigh/default/gc_thresh1``).
 """

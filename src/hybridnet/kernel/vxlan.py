@@ -6,6 +6,7 @@ links have no protocol number.
 """
 
 import struct
+from collections.abc import Callable
 
 from hybridnet.kernel.errors import AlreadyExists, DeviceNotFound, InvalidRequest
 from hybridnet.kernel.link import Link, change_message, delete_link, get_link, link_message
@@ -103,24 +104,27 @@ def ensure_vxlan(rtnl: Rtnl, want: VxlanLink, parent: int) -> str:
     return difference
 
 
-def read_vxlan(link: Link, parent_name: str) -> VxlanLink | None:
-    """The device as a value, if it is one of ours and up; what a value cannot say counts as absent."""
+def read_vxlan(link: Link, name_of: Callable[[int], str]) -> VxlanLink | None:
+    """The device as a value, if it is one of ours and up; what a value cannot say counts as absent.
+
+    *name_of* maps a device index to a name (the parent's).
+    """
     if link.kind != "vxlan" or link.alias != ALIAS or not link.up:
         return None
     have = parse(link.data)
-    local = _local(have)
+    local, parent = _local(have), read_u32(have.get(_LINK, b""))
     if local is None:
         return None
     value = VxlanLink(
         name=link.name,
         vni=read_u32(have.get(_ID, b"")),
-        parent=parent_name,
+        parent=name_of(parent),
         local=local,
         port=struct.unpack(">H", have.get(_PORT, b"\0\0"))[0],
         mac=link.mac,
         mtu=link.mtu,
     )
-    hidden = vxlan_difference(link, value, read_u32(have.get(_LINK, b"")))
+    hidden = vxlan_difference(link, value, parent)
     return None if hidden else value
 
 
