@@ -14,11 +14,11 @@ import structlog
 
 from hybridnet.agent import wiring
 from hybridnet.agent.addresses import Addresses, Allocation
-from hybridnet.agent.dataplane import Dataplane
+from hybridnet.agent.dataplane import Dataplane, DataplaneError
 from hybridnet.agent.errors import TRY_AGAIN_LATER, CniError, NotReady, SegmentMissing
 from hybridnet.agent.protocol import Call, device_name
 from hybridnet.agent.sandbox import SandboxStore
-from hybridnet.kernel.errors import KernelError
+from hybridnet.kernel.errors import KernelError, NftError
 from hybridnet.plan.endpoint import Endpoint
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Attachments:
             try:
                 await asyncio.to_thread(wiring.wire, endpoint)
                 await self._dataplane.set_endpoint(endpoint)
-            except KernelError as error:
+            except (KernelError, NftError, DataplaneError) as error:
                 await asyncio.shield(self._undo(endpoint))
                 raise CniError(
                     TRY_AGAIN_LATER, f"node {self._node} could not make the pod's interface: {error}"
