@@ -45,9 +45,16 @@ class AddressBook:
         for name, subnet in judgement.subnets.items():
             self._put(name, subnet)
 
-    def choose_pool(self, family: Family, address: int) -> SubnetPool | None:
+    def pool_of(self, family: Family, address: int) -> SubnetPool | None:
         """The subnet that *address* belongs to."""
         return next((p for p in self._pools_at(family, address) if p.range.contains(address)), None)
+
+    def rest(self) -> None:
+        """This process gives no addresses for now: follow the persisted cursors again."""
+        for pool in self.pools.values():
+            pool.moved = pool.unsaved = False
+        for network in self.networks.values():
+            network.unsaved.clear()
 
     def _stays(self, name: str) -> bool:
         pool, subnet_range = self.pools[name], self.judgement.ranges.get(name)
@@ -89,10 +96,18 @@ class AddressBook:
 
     def pick(self, network: str, family: Family, subnet: str | None, owner: str) -> tuple[SubnetPool, int]:
         """Mark the next address for *owner* (a UID). NoSubnet or Exhausted when there is none."""
-        pool, address = self.networks[network].pick(family, subnet)
+        networks = self.networks.get(network) or NetworkPool(network)
+        pool, address = networks.pick(family, subnet)
         self.ledgers[family].mark(address, owner)
         self._on_change(pool, False)
         return pool, address
+
+    def available(self, network: str, family: Family, subnet: str | None) -> bool:
+        """Whether the next pick would find an address."""
+        pools = self.networks[network].subnets(family) if network in self.networks else ()
+        return any(
+            pool.available > 0 and (pool.name == subnet if subnet else not pool.private) for pool in pools
+        )
 
     def restore_cursor(self, subnet: Subnet) -> None:
         """Follow the cursor in a Subnet's status, unless this process gives addresses itself."""

@@ -1,10 +1,12 @@
-"""MAC addresses of pods: the prefix 02:12:34 (locally administered, unicast) and 24 random bits.
+"""MAC addresses of pods: the prefix 02:12:34 (locally administered, unicast) and 24 bits of a hash of the pod's UID.
 
-Random bits come from the operating system. With 10,000 pods about three pairs would collide by chance, so a
-new one is compared with all that this process knows. One pod has one MAC, shared by both families.
+A UID is random, so the bits are; but two managers that serve the same pod at once, or one that restarts in between,
+arrive at the same MAC, and both families of a pod always share it. With 10,000 pods about three pairs would
+collide by chance, so a new MAC is compared with all that this process knows, and the next hash is taken if need be.
+Rejected: random bits drawn by each manager (two writers gave the two families of one pod different MACs).
 """
 
-import secrets
+from hashlib import sha256
 
 PREFIX = "02:12:34"
 
@@ -27,17 +29,24 @@ class MacRegistry:
         known = self._by_owner.get(owner)
         if known is not None:
             return known
-        mac = _random()
-        while mac in self._owners:
-            mac = _random()
+        attempt = 0
+        while (mac := _derive(owner, attempt)) in self._owners:
+            attempt += 1
         self.learn(owner, mac)
         return mac
 
     def learn(self, owner: str, mac: str) -> None:
         """Note a MAC that exists already."""
+        if self._by_owner.get(owner) == mac:
+            return
         self.forget(owner)
         self._by_owner[owner] = mac
         self._owners.setdefault(mac, set()).add(owner)
+
+    def learn_first(self, owner: str, mac: str) -> None:
+        """Note a MAC that exists already, unless the owner is known with one."""
+        if owner not in self._by_owner:
+            self.learn(owner, mac)
 
     def forget(self, owner: str) -> None:
         """Forget the MAC of a pod that is gone."""
@@ -49,5 +58,6 @@ class MacRegistry:
             del self._owners[mac]
 
 
-def _random() -> str:
-    return f"{PREFIX}:{secrets.token_bytes(3).hex(':')}"
+def _derive(owner: str, attempt: int) -> str:
+    digest = sha256(f"hybridnet pod {owner} {attempt}".encode()).digest()
+    return f"{PREFIX}:{digest[:3].hex(':')}"

@@ -20,6 +20,8 @@ class NetworkPool:
         self.name = name
         self._subnets: dict[Family, list[SubnetPool]] = {family: [] for family in Family}
         self._current: dict[Family, str] = dict.fromkeys(Family, "")
+        self.unsaved: set[Family] = set()
+        """Families whose current subnet changed since it was last written to the status."""
 
     def subnets(self, family: Family) -> tuple[SubnetPool, ...]:
         """The pools of *family*, sorted by name."""
@@ -55,7 +57,9 @@ class NetworkPool:
         begin = self._position(family)
         for pool in (*pools[begin:], *pools[:begin]):
             if not pool.private and (address := pool.pick()) is not None:
-                self._current[family] = pool.name
+                if self._current[family] != pool.name:
+                    self._current[family] = pool.name
+                    self.unsaved.add(family)
                 return pool, address
         raise self._nothing_left(family)
 

@@ -19,7 +19,9 @@ class SubnetPool:
         self.private = private
         self.cursor: int | None = None
         self.moved = False
-        """Whether this process has moved the cursor (then its value is worth writing to the status)."""
+        """Whether this process gives addresses itself: then its cursor is the one to follow."""
+        self.unsaved = False
+        """Whether the cursor moved since it was last written to the status."""
         self._range = subnet_range
         self._held = AddressSet()
         self._busy = AddressSet()
@@ -73,7 +75,7 @@ class SubnetPool:
         address = self._busy.next_absent(after)
         if address > end:
             address = self._busy.next_absent(start)
-        self.cursor, self.moved = address, True
+        self.cursor, self.moved, self.unsaved = address, True, True
         self.hold(address)
         return address
 
