@@ -1,12 +1,12 @@
 """A sparse set of addresses that finds the next absent one in constant time, whatever its size and filling.
 
-Bits are kept in Python integers of 256 bits, one per block of 256 addresses in use; above them the same again:
-one bit per *full* block, one per full group of 256 blocks, and so on. So ``next_absent`` climbs only as far as
-everything to the right is full, and descends again: at most one step per byte of the address. A nearly full /8
-and an empty /64 cost the same, memory follows the blocks in use.
+Bits are kept in Python integers of 256 bits, one per block of 256 addresses in use; above them the same
+again: one bit per *full* block, one per full group of 256 blocks, and so on. So ``next_absent`` climbs only
+as far as everything to the right is full, and descends again: at most one step per byte of the address. A
+nearly full /8 and an empty /64 cost the same, memory follows the blocks in use.
 
-Rejected: one bitmap per subnet (a /64 does not fit), sets with a cursor (a nearly full range is a scan), and a
-hint to the first block that is not full (it answers "lowest", not "next after the cursor").
+Rejected: one bitmap per subnet (a /64 does not fit), sets with a cursor (a nearly full range is a scan), and
+a hint to the first block that is not full (it answers "lowest", not "next after the cursor").
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """All addresses of the cluster: usable networks and subnets over the ledgers of both families.
 
-Spec changes are applied as a difference: a pool that stays keeps its holds, its marks and its cursor; a new one
-learns from the ledger what is busy in it. Nothing here waits or does I/O, so every decision is atomic within the
-event loop.
+Spec changes are applied as a difference: a pool that stays keeps its holds, its marks and its cursor; a new
+one learns from the ledger what is busy in it. Nothing here waits or does I/O, so every decision is atomic
+within the event loop.
 """
 
 from bisect import bisect_right, insort

@@ -1,8 +1,8 @@
 """What one compare-and-swap of a block writes: the claims and releases that wait for it, merged into the truth.
 
-Several pods share one update. Every attempt starts from the block as last read, so a request that lost its address
-to another holder, or whose owner turns out to have a claim already (another manager was faster), is answered
-without being written.
+Several pods share one update. Every attempt starts from the block as last read, so a request that lost its
+address to another holder, or whose owner turns out to have a claim already (another manager was faster), is
+answered without being written.
 """
 
 from collections.abc import Iterable, Mapping

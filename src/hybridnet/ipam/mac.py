@@ -1,9 +1,10 @@
-"""MAC addresses of pods: the prefix 02:12:34 (locally administered, unicast) and 24 bits of a hash of the pod's UID.
+"""MAC addresses of pods: the prefix 02:12:34 (locally administered) and 24 bits of a hash of the pod's UID.
 
-A UID is random, so the bits are; but two managers that serve the same pod at once, or one that restarts in between,
-arrive at the same MAC, and both families of a pod always share it. With 10,000 pods about three pairs would
-collide by chance, so a new MAC is compared with all that this process knows, and the next hash is taken if need be.
-Rejected: random bits drawn by each manager (two writers gave the two families of one pod different MACs).
+A UID is random, so the bits are; but two managers that serve the same pod at once, or one that restarts in
+between, arrive at the same MAC, and both families of a pod always share it. With 10,000 pods about three
+pairs would collide by chance, so a new MAC is compared with all that this process knows, and the next hash is
+taken if need be. Rejected: random bits drawn by each manager (two writers gave the two families of one pod
+different MACs).
 """
 
 from hashlib import sha256

@@ -1,9 +1,9 @@
 """The subnets of one network: which of them gives the next address.
 
-Subnets are ordered by name, per family. The current one is sticky: a network drains one subnet before it moves to
-the next and comes back only after a full circle. Private subnets serve only pods that name them. The current
-subnet is remembered by name, not by position, so that a new subnet does not shift it (the original kept an index
-into a randomly ordered list).
+Subnets are ordered by name, per family. The current one is sticky: a network drains one subnet before it
+moves to the next and comes back only after a full circle. Private subnets serve only pods that name them. The
+current subnet is remembered by name, not by position, so that a new subnet does not shift it (the original
+kept an index into a randomly ordered list).
 """
 
 from bisect import bisect_left

@@ -1,9 +1,9 @@
 """One subnet's addresses: which are held, where the cursor stands, what is given next.
 
-The cursor is "next available" (parity with the original): it moves past the last given address and wraps once,
-so a freed address rests until the cursor comes round. A change of the range is applied to the living pool:
-holds and cursor stay. The original rebuilt the pool from a lagging cache, forgot allocations in flight and
-rewound the cursor, so the next pod got an address just given away.
+The cursor is "next available" (parity with the original): it moves past the last given address and wraps
+once, so a freed address rests until the cursor comes round. A change of the range is applied to the living
+pool: holds and cursor stay. The original rebuilt the pool from a lagging cache, forgot allocations in flight
+and rewound the cursor, so the next pod got an address just given away.
 """
 
 from hybridnet.ipam.blocks import AddressSet

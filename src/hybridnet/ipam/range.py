@@ -1,10 +1,10 @@
 """The addresses of a Subnet, by integer arithmetic.
 
-A range is a CIDR narrowed by start, end, gateway and exclusions. All questions (does it hold this address, how
-many are there, do two ranges share one) are answered on integers and a few small sets, in time that does not
-depend on the size: a /64 costs what a /24 costs. The original materialised every address as a string, took
-2 MiB per /16 for it and could not do an IPv6 /64 at all; it also compared spellings, so an excluded ``fd00:0::1``
-excluded nothing.
+A range is a CIDR narrowed by start, end, gateway and exclusions. All questions (does it hold this address,
+how many are there, do two ranges share one) are answered on integers and a few small sets, in time that does
+not depend on the size: a /64 costs what a /24 costs. The original materialised every address as a string,
+took 2 MiB per /16 for it and could not do an IPv6 /64 at all; it also compared spellings, so an excluded
+``fd00:0::1`` excluded nothing.
 """
 
 from functools import cached_property

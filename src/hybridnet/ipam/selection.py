@@ -1,8 +1,8 @@
 """What a pod asks for, and which network, subnets and families that means on its node.
 
 The request comes from the first level that says anything at all: the pod's annotations and labels, then its
-namespace's, then the defaults of the cluster. Levels are never merged (parity): a pod that sets only its family
-does not get its namespace's network. On one object an annotation beats the label of the same key.
+namespace's, then the defaults of the cluster. Levels are never merged (parity): a pod that sets only its
+family does not get its namespace's network. On one object an annotation beats the label of the same key.
 """
 
 from collections.abc import Mapping

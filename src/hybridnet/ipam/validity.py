@@ -1,9 +1,9 @@
 """Which Networks and Subnets can be used, and what is wrong with the others.
 
-Judged as a whole, because most mistakes need two objects: an unknown network, two subnets that share addresses, a
-second overlay. The older object wins, so a new mistake never takes addresses from what works. A bad object is
-reported on itself and stops nothing else. (The webhook refuses most of this earlier; what gets past it, or was
-there before it, is judged here.)
+Judged as a whole, because most mistakes need two objects: an unknown network, two subnets that share
+addresses, a second overlay. The older object wins, so a new mistake never takes addresses from what works. A
+bad object is reported on itself and stops nothing else. (The webhook refuses most of this earlier; what gets
+past it, or was there before it, is judged here.)
 """
 
 from bisect import bisect_left
