@@ -19,8 +19,10 @@ from msgspec import Struct
 
 from hybridnet.lab.errors import BinaryMissing, ProgramMissing
 
-MODULE = Path(__file__).parents[3] / "lab" / "kubernetes"
-"""Our Go module; only in a checkout, not in a wheel."""
+CHECKOUT = Path(__file__).parents[3]
+"""Root of the repository; in an installed wheel there is nothing of it."""
+MODULE = CHECKOUT / "lab" / "kubernetes"
+"""Our Go module."""
 
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -68,10 +70,14 @@ def kubernetes_version(module: Path = MODULE) -> str:
     return found[1]
 
 
+def cache_base() -> Path:
+    """Where everything that we build is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridnet"
+
+
 def cache_folder(version: str) -> Path:
-    """Where built programs are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "hybridnet" / "kubernetes" / version
+    """Where built programs of Kubernetes are kept."""
+    return cache_base() / "kubernetes" / version
 
 
 def find(names: Iterable[str] = ALL) -> tuple[Binaries, list[str]]:

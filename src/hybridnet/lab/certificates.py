@@ -6,6 +6,7 @@ ECDSA P-256: an RSA key costs 100 ms of the seconds that a lab may take to come 
 
 import base64
 import datetime
+import tempfile
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -37,9 +38,10 @@ class KeyPair(Struct, frozen=True):
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write *content* so that only the owner ever could read it."""
-    path.touch(mode=0o600)
-    path.write_bytes(content)
+    """Write *content* so that only the owner ever could read it, and nobody reads half of it."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # made with mode 0600
+        file.write(content)
+    Path(file.name).rename(path)
 
 
 def private_key() -> bytes:

@@ -79,7 +79,7 @@ class ControlPlane:
         controllers: bool = False,
         pdeathsig: bool = False,
     ) -> None:
-        """Prepare; nothing is started yet. *controllers*: with controller manager and scheduler.
+        """Prepare; nothing is started yet. *controllers*: there will be controller manager and scheduler.
 
         *pdeathsig*: the processes die with the thread that calls :meth:`start`.
         """
@@ -129,13 +129,15 @@ class ControlPlane:
         return run(command, stdin=stdin, check=check).stdout.decode()
 
     def start(self) -> None:
-        """Start what is not running. Does not wait: see :meth:`wait_ready`."""
+        """Start etcd and the API server. Does not wait: see :meth:`wait_ready`."""
         self._write_credentials()
         self.start_etcd()
         self.start_api_server()
-        if self._controllers:
-            self._start("kube-controller-manager", self._controller_manager_flags())
-            self._start("kube-scheduler", self._scheduler_flags())
+
+    def start_controllers(self) -> None:
+        """Start controller manager and scheduler; they give up when the API server is not ready."""
+        self._start("kube-controller-manager", self._controller_manager_flags())
+        self._start("kube-scheduler", self._scheduler_flags())
 
     def start_etcd(self) -> None:
         """Start etcd alone; its data survive :meth:`stop`."""

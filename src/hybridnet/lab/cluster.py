@@ -1,0 +1,188 @@
+"""A whole cluster: up, found again, down.
+
+Bringing it up is a small graph, and whatever can run at the same time does: the nodes boot and load images while
+the API server starts; kubelet waits for the API server alone; nodes become ready independently of each other.
+Two cores are busy all the time, so the order was chosen by measurement, not by taste.
+
+``up`` that fails or is interrupted leaves what it made, to be looked at by ``lab logs``; ``down`` removes it.
+"""
+
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from hybridnet.lab import cgroups, fabric, image, node, plugin, reaper, state, system
+from hybridnet.lab.binaries import Binaries, require
+from hybridnet.lab.controlplane import ControlPlane, Endpoint
+from hybridnet.lab.errors import CommandFailed
+from hybridnet.lab.node import Node
+from hybridnet.lab.processes import Place, wait_for
+from hybridnet.lab.progress import Progress
+from hybridnet.lab.runtime import Runtime
+from hybridnet.lab.state import Description, NetworkPlugin, ProxyMode
+from hybridnet.lab.topology import addresses_of, free_slot, ipv4_of
+
+NODES_TIMEOUT = 120.0
+"""Seconds until all nodes must be ready."""
+
+
+class Cluster:
+    """A lab: its description, and handles to its parts."""
+
+    def __init__(self, description: Description, binaries: Binaries) -> None:
+        """Describe a lab that is being made or is there; see :func:`up` and :func:`find`."""
+        self.description = description
+        self.topology = description.topology
+        self.folder = description.folder
+        self.binaries = binaries
+        self.plane = ControlPlane(
+            self.folder, binaries, self._endpoint(), self.control_plane_place, controllers=True
+        )
+
+    @property
+    def control_plane_place(self) -> Place:
+        """Where the control plane and our manager run."""
+        topology = self.topology
+        return Place(network=topology.namespace_path("cp"), cgroup=cgroups.leaf(topology.prefix, "cp"))
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.description.kubeconfig
+
+    def kubectl(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> str:
+        """Run kubectl as administrator and return its output. CommandFailed."""
+        return self.plane.kubectl(*arguments, stdin=stdin, check=check)
+
+    def node(self, name: str) -> Node:
+        """A node that is up. LabNotFound."""
+        return node.find(self.topology, name, self.folder)
+
+    @property
+    def logs(self) -> dict[str, Path]:
+        """Log files by process: ``etcd``, ``node1/kubelet``."""
+        base = self.folder / "logs"
+        return {str(path.relative_to(base).with_suffix("")): path for path in sorted(base.rglob("*.log"))}
+
+    def _endpoint(self) -> Endpoint:
+        topology = self.topology
+        return Endpoint(
+            bind="0.0.0.0",  # noqa: S104  of its own namespace
+            advertised=ipv4_of(addresses_of(topology.control_plane.addresses)),
+            reached=topology.management[1].ip,
+        )
+
+
+def up(
+    name: str,
+    progress: Progress,
+    *,
+    nodes: int = 3,
+    kube_proxy: ProxyMode = ProxyMode.IPTABLES,
+    network_plugin: NetworkPlugin = NetworkPlugin.HYBRIDNET,
+) -> Cluster:
+    """Bring a lab up and return when its nodes are ready. LabExists and every other LabError."""
+    binaries = require()
+    with state.locked():
+        slot = free_slot(state.slots(), fabric.used_networks())
+        description = Description(
+            name=name, nodes=nodes, slot=slot, kube_proxy=kube_proxy, network_plugin=network_plugin
+        )
+        state.save(description)
+    with ThreadPoolExecutor(max_workers=nodes + 4, thread_name_prefix="lab-up") as executor:
+        with progress.step("network: switch, router, external host"):
+            fabric.create(description.topology, executor)
+        cluster = Cluster(description, binaries)
+        _Bringup(cluster, executor, progress).run()
+    return cluster
+
+
+def find(name: str) -> Cluster:
+    """A lab that is there. LabNotFound."""
+    return Cluster(state.load(name), require())
+
+
+def down(name: str) -> None:
+    """Remove a lab, however much of it there is; no error when there is nothing. CleanupFailed."""
+    reaper.reap(name, state.folder_of(name))
+
+
+class _Bringup:
+    """The graph of one :func:`up`."""
+
+    def __init__(self, cluster: Cluster, executor: ThreadPoolExecutor, progress: Progress) -> None:
+        self._cluster = cluster
+        self._executor = executor
+        self._progress = progress
+        self._archive: Future[Path] = executor.submit(self._write_images)
+        self._ready: Future[None] = executor.submit(self._start_control_plane)
+
+    def run(self) -> None:
+        names = self._cluster.topology.node_names
+        futures: list[Future[None]] = [self._executor.submit(self._start_node, name) for name in names]
+        futures.append(self._executor.submit(self._start_system))
+        for future in (self._archive, self._ready, *futures):
+            future.result()
+        with self._progress.step("nodes ready"):
+            self._wait_nodes(names)
+
+    def _write_images(self) -> Path:
+        path = self._cluster.folder / "images.tar"
+        image.write_archive(path)
+        return path
+
+    def _start_control_plane(self) -> None:
+        plane = self._cluster.plane
+        with self._progress.step("control plane: etcd, kube-apiserver"):
+            plane.start()
+            shutil.copy2(plane.kubeconfig, self._cluster.kubeconfig)
+            plane.wait_ready()
+        plane.start_controllers()
+
+    def _start_node(self, name: str) -> None:
+        cluster = self._cluster
+        description = cluster.description
+        programs = sorted({path.parent for path in cluster.binaries.paths.values()})
+        with self._progress.step(f"{name}: namespaces, containerd, images"):
+            booted = node.boot(cluster.topology, name, cluster.folder, [*programs, *system.needed_folders()])
+            runtime = Runtime(booted, cluster.plane, cluster.binaries, cluster.folder / "logs" / name)
+            runtime.start_containerd(self._archive.result())
+        self._ready.result()
+        with self._progress.step(f"{name}: kubelet, kube-proxy, network"):
+            runtime.start_kubelet()
+            if description.kube_proxy is not ProxyMode.NONE:
+                runtime.start_kube_proxy(description.kube_proxy)
+            if description.network_plugin is NetworkPlugin.BRIDGE:
+                plugin.install_bridge(cluster.topology, booted)
+            else:
+                system.start_agent(cluster.plane, booted, cluster.folder / "logs" / name)
+                plugin.install_hybridnet(booted)
+
+    def _start_system(self) -> None:
+        self._ready.result()
+        if self._cluster.description.network_plugin is NetworkPlugin.HYBRIDNET:
+            with self._progress.step("hybridnet: objects, manager"):
+                system.install(self._cluster.plane, self._cluster.control_plane_place, self._cluster.folder)
+
+    def _wait_nodes(self, names: Iterable[str]) -> None:
+        wanted = set(names)
+        wait_for(
+            "not all nodes",
+            lambda: wanted <= ready_nodes(self._cluster.plane),
+            timeout=NODES_TIMEOUT,
+            interval=0.3,
+        )
+
+
+def ready_nodes(plane: ControlPlane) -> set[str]:
+    """Names of the nodes that Kubernetes calls ready and that pods may use."""
+    template = (
+        r'{range .items[*]}{.metadata.name}{" "}{.status.conditions[?(@.type=="Ready")].status}{" "}'
+        r'{.spec.taints[*].key}{"\n"}{end}'
+    )
+    try:
+        lines = plane.kubectl("get", "nodes", "-o", f"jsonpath={template}").splitlines()
+    except CommandFailed:
+        return set()
+    return {fields[0] for line in lines if (fields := line.split())[1:] == ["True"]}
