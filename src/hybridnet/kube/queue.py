@@ -1,0 +1,100 @@
+"""A work queue of keys: each at most once in the queue, at most one worker on it, failures later and later.
+
+A key that is added while a worker is on it runs once more afterwards, so no change is missed and none is worked on
+twice at once. The number of waiting keys is bounded by the number of objects, so the queue needs no other bound.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+import structlog
+
+from hybridnet.kube.errors import ApiError
+
+log = structlog.get_logger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class WorkQueue(Generic[K]):
+    """Keys to work on. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._ready: deque[K] = deque()
+        self._waiting: set[K] = set()
+        """Keys in ``_ready``."""
+        self._active: set[K] = set()
+        self._again: set[K] = set()
+        """Active keys that were added meanwhile."""
+        self._attempts: dict[K, int] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._active) + len(self._timers)
+
+    def add(self, key: K) -> None:
+        """Work on *key* as soon as possible; an announced retry of it becomes now."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._wake.set()
+
+    async def get(self) -> K:
+        """The next key, now active until :meth:`done`."""
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._active.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """Work on *key* ended well; its failures are forgotten."""
+        self._attempts.pop(key, None)
+        self._finish(key)
+
+    def retry(self, key: K) -> float:
+        """Work on *key* failed: again after a pause, which is returned in seconds."""
+        attempts = self._attempts.get(key, 0)
+        self._attempts[key] = attempts + 1
+        pause = float(min(FIRST_PAUSE_SECONDS * 2 ** min(attempts, 16), LONGEST_PAUSE_SECONDS))
+        self._finish(key)
+        if key not in self._waiting:
+            self._timers[key] = asyncio.get_running_loop().call_later(pause, self.add, key)
+        return pause
+
+    def _finish(self, key: K) -> None:
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    async def run_workers(self, count: int, reconcile: Callable[[K], Awaitable[None]]) -> None:
+        """Work with *count* workers until cancelled. Whatever *reconcile* raises means: try again later."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(self._work(reconcile))
+
+    async def _work(self, reconcile: Callable[[K], Awaitable[None]]) -> None:
+        while True:
+            key = await self.get()
+            try:
+                await reconcile(key)
+            except ApiError as error:
+                log.warning("failed", key=key, error=error.message, retry_in=self.retry(key))
+            except Exception:
+                log.exception("failed", key=key, retry_in=self.retry(key))
+            else:
+                self.done(key)
