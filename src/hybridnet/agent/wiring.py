@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Interface
 from pathlib import Path
 
-from hybridnet.kernel.address import dump_addresses, set_address
+from hybridnet.kernel.address import dump_addresses, add_address
 from hybridnet.kernel.errors import DeviceNotFound, KernelError, NamespaceNotFound
 from hybridnet.kernel.link import (
     AddressGeneration,
@@ -140,7 +140,7 @@ def _finish_host(host: Rtnl, endpoint: Endpoint, families: set[Family]) -> None:
     if Family.V6 in families:
         index = get_link(host, endpoint.device).index
         gateway = LinkAddress(endpoint.device, _GATEWAY_INTERFACE, Scope.LINK)
-        messages.append(set_address(gateway, index))
+        messages.append(add_address(gateway, index))
     _send(host, messages)
 
 
@@ -149,7 +149,7 @@ def _configure_pod(pod: Namespace, endpoint: Endpoint) -> None:
         index = get_link(inside, endpoint.interface).index
         messages = [change_message("lo", up=True)]
         messages += [
-            set_address(LinkAddress(endpoint.interface, a.address), index) for a in endpoint.addresses
+            add_address(LinkAddress(endpoint.interface, a.address), index) for a in endpoint.addresses
         ]
         messages.append(change_message(index, up=True))
         for family in {a.family for a in endpoint.addresses}:

@@ -72,7 +72,7 @@ def set_neighbour(
         (
             _NDMSG.pack(AF[family_of(address)], index, state, 0, 0),
             attribute(_NDA_DST, address.packed),
-            mac_attribute(_NDA_LLADDR, mac),
+            mac_attribute(_NDA_LLADDR, mac) if mac else b"",
             u8(_NDA_PROTOCOL, PROTOCOL),
         )
     )

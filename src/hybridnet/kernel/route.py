@@ -54,15 +54,16 @@ def delete_route(route: Route, index: int) -> Message:
 
 
 def dump_routes(
-    rtnl: Rtnl, name_of: Callable[[int], str], *, protocol: int = PROTOCOL, table: int = 0
+    rtnl: Rtnl, name_of: Callable[[int], str], *, protocol: int | None = PROTOCOL, table: int = 0
 ) -> list[Route]:
-    """The routes of *protocol* (filtered in the kernel), of both families; *table* 0: of all tables.
+    """The routes of *protocol* (filtered in the kernel), of both families; None: of
+    anybody; *table* 0: of all tables.
 
     *name_of* maps a device index to a name.
     """
     found: list[Route] = []
     for family in Family:
-        header = _RTMSG.pack(AF[family], 0, 0, 0, 0, protocol, 0, 0, 0)
+        header = _RTMSG.pack(AF[family], 0, 0, 0, 0, protocol or 0, 0, 0, 0)
         body = header + (u32(_TABLE, table) if table else b"")
         try:
             answers = rtnl.dump(RTM_GETROUTE, body, f"list IPv{family} routes")
@@ -73,9 +74,9 @@ def dump_routes(
     return found
 
 
-def _parse(body: bytes, name_of: Callable[[int], str], protocol: int) -> Iterator[Route]:
+def _parse(body: bytes, name_of: Callable[[int], str], protocol: int | None) -> Iterator[Route]:
     af, length, _, _, _, owner, _, kind, flags = _RTMSG.unpack_from(body)
-    if owner != protocol or kind not in _TYPE_OF or flags & _CLONED:
+    if protocol not in (None, owner) or kind not in _TYPE_OF or flags & _CLONED:
         return
     family = FAMILY_OF_AF[af]
     found = parse(body, _RTMSG.size)

@@ -5,7 +5,7 @@ threads build or first use one at the same time. A page of a list is decoded at 
 each item is decoded by itself, so that one malformed object costs one object.
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, field
@@ -74,8 +74,9 @@ _RESOURCES: tuple[Resource[KubeObject], ...] = tuple(
 _ITEM: dict[type[KubeObject], msgspec.json.Decoder[KubeObject]] = {
     r.type: msgspec.json.Decoder(r.type) for r in _RESOURCES
 }
+_GENERIC: Any = _Page
 _PAGE: dict[type[KubeObject], msgspec.json.Decoder[_Page[KubeObject]]] = {
-    r.type: msgspec.json.Decoder(_Page.__class_getitem__(r.type)) for r in _RESOURCES
+    r.type: msgspec.json.Decoder(_GENERIC[r.type]) for r in _RESOURCES
 }
 
 

@@ -150,7 +150,7 @@ def _material(section: dict[str, Any], name: str, path: Path) -> bytes:
         return base64.b64decode(str(data))
     if file := section.get(name):
         try:
-            return (path.parent / file).read_bytes()
+            return Path(path.parent, str(file)).read_bytes()
         except OSError as error:
             raise ConfigError(f"kubeconfig {path}: {name} {file} is not readable: {error}") from error
     return b""
