@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Interface
 from pathlib import Path
 
-from hybridnet.kernel.address import dump_addresses, add_address
+from hybridnet.kernel.address import add_address, dump_addresses
 from hybridnet.kernel.errors import DeviceNotFound, KernelError, NamespaceNotFound
 from hybridnet.kernel.link import (
     AddressGeneration,
