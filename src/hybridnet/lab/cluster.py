@@ -62,8 +62,7 @@ class Cluster:
     @property
     def logs(self) -> dict[str, Path]:
         """Log files by process: ``etcd``, ``node1/kubelet``."""
-        base = self.folder / "logs"
-        return {str(path.relative_to(base).with_suffix("")): path for path in sorted(base.rglob("*.log"))}
+        return state.log_files(self.folder)
 
     def _endpoint(self) -> Endpoint:
         topology = self.topology
@@ -122,7 +121,9 @@ class _Bringup:
         names = self._cluster.topology.node_names
         futures: list[Future[None]] = [self._executor.submit(self._start_node, name) for name in names]
         futures.append(self._executor.submit(self._start_system))
-        for future in (self._archive, self._ready, *futures):
+        self._archive.result()
+        self._ready.result()
+        for future in futures:
             future.result()
         with self._progress.step("nodes ready"):
             self._wait_nodes(names)

@@ -91,6 +91,12 @@ def load(name: str) -> Description:
         raise LabNotFound(f"there is no lab {name!r}: 'hybridnet lab up --name {name}' makes one") from None
 
 
+def log_files(folder: Path) -> dict[str, Path]:
+    """Log files of the lab in *folder* by process: ``etcd``, ``node1/kubelet``."""
+    base = folder / "logs"
+    return {str(path.relative_to(base).with_suffix("")): path for path in sorted(base.rglob("*.log"))}
+
+
 def slots() -> set[int]:
     """Slots of all labs on this machine."""
     taken = set()
