@@ -27,15 +27,15 @@ class Address(ApiStruct, frozen=True, kw_only=True):
 class ReferredObject(ApiStruct, frozen=True, kw_only=True):
     """The object that an address belongs to."""
 
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
+    kind: Annotated[str, doc("Kind of the owner, for example Pod or StatefulSet.")] = ""
+    name: Annotated[str, doc("Its name.")] = ""
+    uid: Annotated[str, doc("Its UID.")] = ""
 
 
 class StatefulBinding(ApiStruct, frozen=True, kw_only=True):
     """Position within a stateful workload."""
 
-    index: int | None = None
+    index: Annotated[int | None, doc("Ordinal of the pod.")] = None
 
 
 class Binding(ApiStruct, frozen=True, kw_only=True):

@@ -70,7 +70,7 @@ class KubeObject(ApiStruct, frozen=True, kw_only=True):
 
 
 class Condition(ApiStruct, frozen=True, kw_only=True):
-    """metav1.Condition: what is true of an object, why, and what to do about it."""
+    """What is true of an object, why, and what to do about it (metav1.Condition)."""
 
     type: Annotated[str, Meta(description="What this condition is about, for example Ready.")]
     status: Annotated[
