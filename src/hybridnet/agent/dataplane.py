@@ -23,6 +23,7 @@ from hybridnet.model.address import IPAddress
 from hybridnet.plan import layout
 from hybridnet.plan.endpoint import Endpoint, EndpointPlan, plan_endpoint
 from hybridnet.plan.node import NodePlan, PeerPlan, plan_node, plan_peer
+from hybridnet.plan.state import VxlanLink
 from hybridnet.plan.view import NodeView, Vtep
 
 log = structlog.get_logger(__name__)
@@ -82,8 +83,9 @@ class Dataplane:
         return plan
 
     def _write_node(self, plan: NodePlan) -> None:
-        failed = _log_failures(NODE_SCOPE, self._kernel.apply(NODE_SCOPE, plan.objects))
-        self._nft.ensure(plan.tables)
+        result = self._kernel.apply(NODE_SCOPE, plan.objects)
+        failed = _log_failures(NODE_SCOPE, result)
+        self._nft.ensure(plan.tables, again=any(isinstance(o, VxlanLink) for o in result.written))
         if failed:
             raise DataplaneError(f"{failed} objects of the node could not be written")
 

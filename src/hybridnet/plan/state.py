@@ -164,15 +164,13 @@ class Sysctl(Struct, frozen=True):
 
 
 class NftSet(Struct, frozen=True):
-    """A named set or map of our nftables table, with its elements in nft's text syntax.
-
-    *elements* maps the element's key to its data (empty for a set): ``{"10.0.0.5": "0x10000"}``.
-    """
+    """A named set or map of our nftables table, in nft's text syntax."""
 
     name: str
     declaration: str
     """Body of the declaration: ``type ipv4_addr : mark;``."""
-    elements: tuple[tuple[str, str], ...] = ()
+    elements: tuple[tuple[str, str], ...] | None = None
+    """Key and data (empty for a set) of each element; None: kept element by element, by scopes."""
 
     @property
     def key(self) -> str:
