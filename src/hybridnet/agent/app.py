@@ -23,6 +23,7 @@ from hybridnet.agent.reporter import Reporter
 from hybridnet.agent.resolver import Resolver
 from hybridnet.agent.sandbox import SandboxStore
 from hybridnet.agent.server import CniServer
+from hybridnet.kernel.monitor import DeviceChanged, Monitor, NeighbourMiss, Notice, RouteChanged
 from hybridnet.kernel.netlink import Rtnl
 from hybridnet.kube.client import Client
 from hybridnet.kube.config import load_config
@@ -33,12 +34,16 @@ from hybridnet.model.instance import IPInstance, NodeInfo
 from hybridnet.model.meta import KubeObject
 from hybridnet.model.network import NetworkMode
 from hybridnet.model.resource import IPINSTANCES, NETWORKS, NODEINFOS, NODES, SUBNETS
+from hybridnet.plan import layout
 from hybridnet.plan.endpoint import Endpoint
+from hybridnet.plan.state import PROTOCOL
 from hybridnet.plan.view import Vtep
 
 log = structlog.get_logger(__name__)
 
 AUDIT_SECONDS = 60.0
+DRIFT_SECONDS = 0.5
+"""How long after a change by somebody else the audit runs; the changes meanwhile share it."""
 
 Key = tuple[str, str]
 NODE: Key = ("node", "")
@@ -81,6 +86,9 @@ class Agent:
             node, self._addresses, self._store, self._dataplane, self._reporter.report
         )
         self._server = CniServer(config.socket, self._attachments)
+        self._devices: frozenset[int] = frozenset()
+        """Indexes of the devices that the plan builds on."""
+        self._audit_timer: asyncio.TimerHandle | None = None
         self._watch()
 
     @property
@@ -106,6 +114,7 @@ class Agent:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        monitor = Monitor(self._on_notice)
         await self._dataplane.start()
         await self._server.start()
         async with asyncio.TaskGroup() as tasks:
@@ -119,7 +128,34 @@ class Agent:
             tasks.create_task(self._reporter.run())
             tasks.create_task(self._queue.run_workers(1, self._reconcile))
             tasks.create_task(self._audit_regularly())
-            tasks.create_task(self._listen())
+            monitor.start()
+
+    def _on_notice(self, notice: Notice) -> None:
+        if isinstance(notice, NeighbourMiss):
+            if notice.index == self._dataplane.tunnel_index:
+                self._resolver.miss(notice.address)
+        elif isinstance(notice, DeviceChanged):
+            if notice.index in self._devices or not self._devices:
+                self._queue.add(NODE)
+            elif notice.index == self._dataplane.tunnel_index:
+                self._schedule_audit()
+        elif isinstance(notice, RouteChanged):
+            if self._is_drift(notice):
+                self._schedule_audit()
+        else:
+            self._schedule_audit()
+
+    def _is_drift(self, notice: RouteChanged) -> bool:
+        """Somebody else took a rule or route of ours away (a pod's own route goes with its device)."""
+        if not notice.removed or notice.protocol != PROTOCOL or notice.port == self._dataplane.port:
+            return False
+        return notice.port != 0 or notice.table != layout.TABLE_LOCAL
+
+    def _schedule_audit(self) -> None:
+        """At once, but at most one a second."""
+        loop = asyncio.get_running_loop()
+        if self._audit_timer is None or self._audit_timer.when() < loop.time():
+            self._audit_timer = loop.call_later(DRIFT_SECONDS, self._queue.add, AUDIT)
 
     async def stop(self) -> None:
         """Close what is open. Nothing is removed from the kernel."""
@@ -158,7 +194,7 @@ class Agent:
             if n.spec.config and n.spec.mode == NetworkMode.BRIDGE and n.spec.config.bridge
         }
         with Rtnl() as rtnl:
-            nic, existing = read_devices(rtnl, self._config.nic, bridges)
+            nic, existing, self._devices = read_devices(rtnl, self._config.nic, bridges)
         view = observation.observe_node(
             node,
             self._networks.items(),

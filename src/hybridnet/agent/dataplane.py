@@ -51,6 +51,7 @@ class Dataplane:
         self._scopes: dict[tuple[str, str], set[str]] = {}
         """(namespace, pod) to the scopes of its sandboxes."""
         self._peers: dict[str, Vtep] = {}
+        self._tunnel_index = 0
         self.view: NodeView | None = None
         self.plan: NodePlan | None = None
 
@@ -85,9 +86,16 @@ class Dataplane:
     def _write_node(self, plan: NodePlan) -> None:
         result = self._kernel.apply(NODE_SCOPE, plan.objects)
         failed = _log_failures(NODE_SCOPE, result)
+        self._tunnel_index = self._find_tunnel(plan)
         self._nft.ensure(plan.tables, again=any(isinstance(o, VxlanLink) for o in result.written))
         if failed:
             raise DataplaneError(f"{failed} objects of the node could not be written")
+
+    def _find_tunnel(self, plan: NodePlan) -> int:
+        try:
+            return self._kernel.devices.index(plan.tunnel) if plan.tunnel else 0
+        except DeviceNotFound:
+            return 0
 
     def learn_peer(self, vtep: Vtep) -> None:
         """Know a peer; written with the next :meth:`set_node`."""
@@ -165,6 +173,16 @@ class Dataplane:
         self._nft.set_elements(scope, plan.elements)
         if failed:
             raise DataplaneError(f"{failed} objects of {scope} could not be written")
+
+    @property
+    def port(self) -> int:
+        """Netlink port id of our writes."""
+        return self._kernel.rtnl.port
+
+    @property
+    def tunnel_index(self) -> int:
+        """Index of the tunnel device; 0 when there is none."""
+        return self._tunnel_index
 
     async def prune(self) -> None:
         """All is known: remove what is ours and nobody wants."""

@@ -15,15 +15,21 @@ from hybridnet.plan.view import Nic
 TABLE_MAIN = 254
 
 
-def read_devices(rtnl: Rtnl, nic: str, bridges: Iterable[str]) -> tuple[Nic | None, tuple[Nic, ...]]:
-    """The NIC called *nic* (empty: that of the default route, IPv4 first) and those of *bridges* that exist."""
+def read_devices(
+    rtnl: Rtnl, nic: str, bridges: Iterable[str]
+) -> tuple[Nic | None, tuple[Nic, ...], frozenset[int]]:
+    """The NIC called *nic* (empty: that of the default route, IPv4 first), those of *bridges* that exist,
+    and the indexes of all of them.
+    """
     devices = Devices(rtnl)
     devices.refresh()
     addresses = dump_addresses(rtnl, devices.name, everything=True)
-    mtu = {link.name: link.mtu for link in links(rtnl)}
     name = nic or _default_device(rtnl, devices)
-    found = {n: _nic(n, mtu[n], addresses) for n in {name, *bridges} if n in mtu}
-    return found.get(name), tuple(found[b] for b in sorted(set(bridges)) if b in found)
+    wanted = {name, *bridges}
+    here = [link for link in links(rtnl) if link.name in wanted]
+    found = {link.name: _nic(link.name, link.mtu, addresses) for link in here}
+    named = tuple(found[b] for b in sorted(set(bridges)) if b in found)
+    return found.get(name), named, frozenset(link.index for link in here)
 
 
 def _nic(name: str, mtu: int, addresses: list[LinkAddress]) -> Nic:

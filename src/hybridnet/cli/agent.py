@@ -23,5 +23,7 @@ def agent(
 ) -> None:
     """Answer CNI calls and program this node until SIGTERM. Stopping removes nothing."""
     from hybridnet.agent.app import Config, run  # noqa: PLC0415  (help must not wait for aiohttp)
+    from hybridnet.cli.logs import configure_logging  # noqa: PLC0415
 
+    configure_logging()
     run(Config(node=node_name, nic=nic, kubeconfig=kubeconfig, socket=socket, state=state_dir))

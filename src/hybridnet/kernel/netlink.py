@@ -136,6 +136,11 @@ class Rtnl:
         self._socket = namespace.run(_open_socket) if namespace else _open_socket()
         self._sequence = 0
 
+    @property
+    def port(self) -> int:
+        """Our port id: what notifications name as the origin of our own changes."""
+        return int(self._socket.getsockname()[0])
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
