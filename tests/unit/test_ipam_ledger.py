@@ -179,10 +179,12 @@ def test_claims_and_releases_of_many_pods_become_one_update() -> None:
             ReleaseRequest(2, "nobody"),
             ReleaseRequest(8, "a"),
             ClaimRequest(1, held("e")),
+            ClaimRequest(7, held("b"), exact=True),
+            ClaimRequest(3, held("b"), exact=True),
         ],
     )
-    assert answers == [3, None, 1, 2, 1, None, None, 1]
-    assert claims == {1: held("e"), 2: held("b"), 3: held("c")}
+    assert answers == [3, None, 1, 2, 1, None, None, 1, 7, None]
+    assert claims == {1: held("e"), 2: held("b"), 3: held("c"), 7: held("b")}
     assert before == {1: held("a"), 2: held("b")}
 
 

@@ -17,10 +17,14 @@ from hybridnet.model.meta import ObjectMeta
 
 
 class ClaimRequest(Struct, frozen=True):
-    """*claim* wants *offset*. The answer is the offset that the owner now has, or None: taken by another."""
+    """*claim* wants *offset*. The answer is the offset that the owner now has, or None: taken by another.
+
+    Unless it is *exact*, an owner that has a claim in the block already is answered with that one.
+    """
 
     offset: int
     claim: Claim
+    exact: bool = False
 
 
 class ReleaseRequest(Struct, frozen=True):
@@ -73,7 +77,7 @@ def _claim(claims: dict[int, Claim], request: ClaimRequest) -> int | None:
     if holder is not None and holder.uid == request.claim.uid:
         return request.offset
     existing = next((offset for offset, claim in claims.items() if claim.uid == request.claim.uid), None)
-    if existing is not None:
+    if existing is not None and not request.exact:
         return existing
     if holder is not None:
         return None

@@ -69,8 +69,11 @@ class Audit(Struct):
 
     def _queue_pods(self) -> None:
         for pod in self.cluster.pods.items():
-            if finished(pod) or (wants_address(pod) and not complete(self.cluster.records_of(pod))):
+            records = self.cluster.records_of(pod)
+            if finished(pod) or (wants_address(pod) and not complete(records)):
                 self.serve_soon(pod.key)
+            elif len(records) > len({record.spec.address.version for record in records}):
+                self.release_owner_soon(Owner(pod.metadata.namespace, pod.name, pod.metadata.uid))
 
     def _queue_instances(self) -> None:
         for instance in self.cluster.instances.items():
@@ -93,7 +96,7 @@ class Audit(Struct):
                 binding = instance.spec.binding
                 claim = Claim(uid=binding.pod_uid, node=binding.node_name)
                 log.info("claim restored", instance=instance.key)
-                await self.blocks.claim(*place, claim)
+                await self.blocks.claim(*place, claim, exact=True)
 
     def _in_use(self, instance: IPInstance) -> bool:
         pod = self.cluster.pod_by_uid(instance.spec.binding.pod_uid)

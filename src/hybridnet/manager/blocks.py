@@ -44,11 +44,11 @@ class BlockStore:
         self._writers: dict[BlockKey, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def claim(self, family: Family, address: int, claim: Claim) -> int | None:
-        """Give *address* to *claim*. Returns the owner's address in this block: *address*, or the one that it
-        has already; None when another holds *address*. ApiError when the API refuses the write."""
+    async def claim(self, family: Family, address: int, claim: Claim, *, exact: bool = False) -> int | None:
+        """Give *address* to *claim*. Returns the owner's address in this block: *address*, or (unless *exact*)
+        the one that it has already; None when another holds it. ApiError when the API refuses the write."""
         number, offset = divmod(address, BLOCK_SIZE)
-        answer = await self._submit((family, number), ClaimRequest(offset, claim))
+        answer = await self._submit((family, number), ClaimRequest(offset, claim, exact))
         return None if answer is None else number * BLOCK_SIZE + answer
 
     async def release(self, family: Family, address: int, owner: str) -> bool:
