@@ -9,7 +9,6 @@ The promise: a link that could not be finished is deleted again, and with it eve
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv6Interface
 from pathlib import Path
 
 from hybridnet.kernel.address import add_address, dump_addresses
@@ -17,6 +16,7 @@ from hybridnet.kernel.errors import DeviceNotFound, KernelError, NamespaceNotFou
 from hybridnet.kernel.link import (
     AddressGeneration,
     Devconf,
+    change_link,
     change_message,
     create_veth,
     delete_link,
@@ -30,11 +30,10 @@ from hybridnet.model.address import Family
 from hybridnet.plan import layout
 from hybridnet.plan.endpoint import Endpoint
 from hybridnet.plan.routing import POD_GATEWAY, host_network
-from hybridnet.plan.state import DEFAULT_ROUTE, LinkAddress, Route, Scope
+from hybridnet.plan.state import DEFAULT_ROUTE, LinkAddress, Route
 
 TABLE_MAIN = 254
 _HOST_DEVCONF = {Devconf.PROXY_ARP: 1, Devconf.RP_FILTER: 0, Devconf.ROUTE_LOCALNET: 1}
-_GATEWAY_INTERFACE = IPv6Interface((POD_GATEWAY[Family.V6].packed, 64))
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def wire(endpoint: Endpoint) -> None:
             peer_namespace=pod,
         )
         try:
-            _finish_host(host, endpoint, families)
+            change_link(host, _host_settings(endpoint))
             _configure_pod(pod, endpoint)
         except BaseException:
             delete_link(host, endpoint.device)
@@ -132,16 +131,10 @@ def _prepare(families: set[Family]) -> None:
             path.write_text(value)
 
 
-def _finish_host(host: Rtnl, endpoint: Endpoint, families: set[Family]) -> None:
+def _host_settings(endpoint: Endpoint) -> Message:
+    """The host side up; its one IPv6 address, the gateway, is part of the pod's plan."""
     generation = AddressGeneration.NONE
-    messages = [
-        change_message(endpoint.device, up=True, devconf=_HOST_DEVCONF, address_generation=generation)
-    ]
-    if Family.V6 in families:
-        index = get_link(host, endpoint.device).index
-        gateway = LinkAddress(endpoint.device, _GATEWAY_INTERFACE, Scope.LINK)
-        messages.append(add_address(gateway, index))
-    _send(host, messages)
+    return change_message(endpoint.device, up=True, devconf=_HOST_DEVCONF, address_generation=generation)
 
 
 def _configure_pod(pod: Namespace, endpoint: Endpoint) -> None:

@@ -1,19 +1,23 @@
 """What the kernel must hold for one pod on this node, beside its link.
 
-For each address: the route to the pod's link, the answers to ARP and NDP on the tunnel (every pod) and on the
-segment (underlay pods), and the class of what the pod sends. All of it is a function of the sandbox record and
-the segments, so a restart rebuilds it without asking the API server.
+For each address: the route to the pod's link, the IPv6 gateway on that link, the answers to ARP and NDP on the
+tunnel (every pod) and on the segment (underlay pods), and the class of what the pod sends. All of it is a function
+of the sandbox record and the segments, so a restart rebuilds it without asking the API server.
 """
+
+from ipaddress import ip_interface
 
 from msgspec import Struct
 
 from hybridnet.model.address import Family, IPInterface, family_of
 from hybridnet.plan import layout
 from hybridnet.plan.firewall import element, pod_map
-from hybridnet.plan.routing import host_network
+from hybridnet.plan.routing import POD_GATEWAY, host_network
 from hybridnet.plan.segment import Segment, vxlan_name
-from hybridnet.plan.state import KernelObject, ProxyNeighbour, Route
+from hybridnet.plan.state import KernelObject, LinkAddress, ProxyNeighbour, Route, Scope
 from hybridnet.plan.view import NodeView
+
+_GATEWAY_V6 = ip_interface(f"{POD_GATEWAY[Family.V6]}/64")
 
 
 class PodAddress(Struct, frozen=True):
@@ -79,5 +83,7 @@ def plan_endpoint(endpoint: Endpoint, view: NodeView, segments: dict[str, Segmen
             objects.append(ProxyNeighbour(tunnel, address))
         if segment.native:
             objects.append(ProxyNeighbour(segment.device, address))
+        if pod.family is Family.V6:
+            objects.append(LinkAddress(endpoint.device, _GATEWAY_V6, Scope.LINK))
         elements.append((pod_map(pod.family), element(address), f"0x{segment.mark:08x}"))
     return EndpointPlan(tuple(objects), tuple(elements))
