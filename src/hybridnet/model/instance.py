@@ -86,7 +86,7 @@ class Claim(ApiStruct, frozen=True, kw_only=True):
 class IPBlockSpec(ApiStruct, frozen=True, kw_only=True):
     """256 aligned addresses (an IPv4 /24, an IPv6 /120), whatever subnets lie in it."""
 
-    cidr: Annotated[str, doc("The block's address space.")]
+    cidr: Annotated[str, doc("The block's address space.", maxLength=49)]
     claims: Annotated[
         dict[str, Claim], doc("Offset within the block (decimal) to its holder.", maxProperties=256)
     ] = field(default_factory=dict)

@@ -38,16 +38,24 @@ DEFAULT_MODE = {
     NetworkType.GLOBAL_BGP: NetworkMode.GLOBAL_BGP,
 }
 
+MAX_TEXT = 49
+"""Longest text of an address or network. The API server bounds the cost of its rules by these limits."""
+MAX_PEERS = 256
+MAX_RESERVED = 4096
+MAX_EXCLUDED = 1024
+
+AddressText = Annotated[str, doc("An address.", maxLength=MAX_TEXT)]
+
 
 class BGPPeer(ApiStruct, frozen=True, kw_only=True):
     """A router that the nodes of a BGP network speak with."""
 
     asn: Annotated[int, doc("AS number of the peer.", format="int64", minimum=1, maximum=4294967295)]
-    address: Annotated[str, doc("Address of the peer, IPv4 or IPv6.")]
+    address: Annotated[str, doc("Address of the peer, IPv4 or IPv6.", maxLength=MAX_TEXT)]
     graceful_restart_seconds: Annotated[
         int, doc("How long the peer keeps our routes while we restart; 0 means 300.", minimum=0)
     ] = 0
-    password: Annotated[str, doc("TCP-MD5 password (RFC 2385).")] = ""
+    password: Annotated[str, doc("TCP-MD5 password (RFC 2385).", maxLength=80)] = ""
     does_not_route_traffic: Annotated[bool, doc("The peer is never used as a next hop.")] = False
     allow_not_established: Annotated[
         bool, doc("Pods may start although the session with this peer is down.")
@@ -57,7 +65,7 @@ class BGPPeer(ApiStruct, frozen=True, kw_only=True):
 class NetworkConfig(ApiStruct, frozen=True, kw_only=True):
     """Settings that only some modes have."""
 
-    bgp_peers: Annotated[tuple[BGPPeer, ...], doc("Peers of a BGP network.")] = field(
+    bgp_peers: Annotated[tuple[BGPPeer, ...], doc("Peers of a BGP network.", maxItems=MAX_PEERS)] = field(
         default=(), name="bgpPeers"
     )
     bridge: Annotated[
@@ -148,18 +156,24 @@ class AddressRange(ApiStruct, frozen=True, kw_only=True):
     """The addresses of a subnet: a CIDR, narrowed by start, end and exclusions."""
 
     version: Annotated[str, doc('IP version: "4" or "6".', enum=["4", "6"])]
-    cidr: Annotated[str, doc("Network address and prefix length, host bits zero.")]
-    start: Annotated[str, doc("First usable address; default: the one after the network address.")] = ""
-    end: Annotated[
-        str, doc("Last usable address; default: before broadcast (IPv4), the very last (IPv6).")
+    cidr: Annotated[str, doc("Network address and prefix length, host bits zero.", maxLength=MAX_TEXT)]
+    start: Annotated[
+        str, doc("First usable address; default: the one after the network address.", maxLength=MAX_TEXT)
     ] = ""
-    gateway: Annotated[str, doc("The router on the segment; never allocated.")] = ""
+    end: Annotated[
+        str,
+        doc(
+            "Last usable address; default: before broadcast (IPv4), the very last (IPv6).", maxLength=MAX_TEXT
+        ),
+    ] = ""
+    gateway: Annotated[str, doc("The router on the segment; never allocated.", maxLength=MAX_TEXT)] = ""
     reserved_ips: Annotated[
-        tuple[str, ...], doc("Never picked automatically, assignable by an address pool.")
+        tuple[AddressText, ...],
+        doc("Never picked automatically, assignable by an address pool.", maxItems=MAX_RESERVED),
     ] = field(default=(), name="reservedIPs")
-    exclude_ips: Annotated[tuple[str, ...], doc("Not part of the subnet at all.")] = field(
-        default=(), name="excludeIPs"
-    )
+    exclude_ips: Annotated[
+        tuple[AddressText, ...], doc("Not part of the subnet at all.", maxItems=MAX_EXCLUDED)
+    ] = field(default=(), name="excludeIPs")
 
 
 class SubnetConfig(ApiStruct, frozen=True, kw_only=True):
