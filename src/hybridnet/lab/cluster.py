@@ -89,7 +89,8 @@ def up(
             name=name, nodes=nodes, slot=slot, kube_proxy=kube_proxy, network_plugin=network_plugin
         )
         state.save(description)
-    with ThreadPoolExecutor(max_workers=nodes + 4, thread_name_prefix="lab-up") as executor:
+    threads = ThreadPoolExecutor(max_workers=nodes + 4, thread_name_prefix="lab-up")
+    with state.being_made(description), threads as executor:
         with progress.step("network: switch, router, external host"):
             fabric.create(description.topology, executor)
         cluster = Cluster(description, binaries)

@@ -46,8 +46,13 @@ def write_archive(path: Path) -> None:
             _add(archive, member, content)
 
 
+def find_busybox() -> str | None:
+    """Path of busybox, None when it is not installed."""
+    return shutil.which("busybox")
+
+
 def _busybox() -> str:
-    path = shutil.which("busybox")
+    path = find_busybox()
     if path is None:
         raise ProgramMissing("busybox is not installed: apt-get install busybox-static, or ./dev setup")
     return path

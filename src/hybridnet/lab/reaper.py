@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from hybridnet.kernel.namespace import RUN_NETNS
-from hybridnet.lab import cgroups, fabric
+from hybridnet.lab import cgroups, fabric, state
 from hybridnet.lab.errors import CleanupFailed
 from hybridnet.lab.processes import run
 from hybridnet.lab.topology import ROOT
@@ -40,11 +40,13 @@ def reap(name: str, folder: Path) -> None:
     """
     prefix = f"hn-{name}"
     deadline = time.monotonic() + TIMEOUT
+    _end_maker(folder)
     _end_all(prefix, deadline)
+    while not cgroups.remove(prefix):  # in use by the dying, or by one that joined only now
+        _pause(deadline, f"cgroups called {prefix} are still in use")
+        _end_all(prefix, deadline)
     run(["ip", "link", "delete", prefix], check=False)  # goes with its peer; this covers half-made fabrics
     fabric.delete(prefix)
-    while not cgroups.remove(prefix):
-        _pause(deadline, f"cgroups called {prefix} are still in use")
     cgroups.unmount_own()
     if folder.exists():
         shutil.rmtree(folder)
@@ -63,6 +65,19 @@ def remains(name: str) -> list[str]:
     if (ROOT / name).exists():
         found.append(f"folder {ROOT / name}")
     return found
+
+
+def _end_maker(folder: Path) -> None:
+    """End a command that is still bringing the lab up: it would go on making what is being removed."""
+    pid = state.maker(folder)
+    if pid is None or pid == os.getpid():
+        return
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        if state.maker(folder) == pid:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            _wait(descriptor, time.monotonic() + TIMEOUT)
+        os.close(descriptor)
 
 
 def _end_all(prefix: str, deadline: float) -> None:

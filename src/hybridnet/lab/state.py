@@ -91,6 +91,29 @@ def load(name: str) -> Description:
         raise LabNotFound(f"there is no lab {name!r}: 'hybridnet lab up --name {name}' makes one") from None
 
 
+@contextlib.contextmanager
+def being_made(description: Description) -> Iterator[None]:
+    """Leave a note of who is making the lab, so that :func:`maker` finds them until they are done."""
+    note = description.folder / "maker"
+    note.write_text(f"{os.getpid()} {_start_time(os.getpid())}")
+    yield
+    note.unlink(missing_ok=True)
+
+
+def maker(folder: Path) -> int | None:
+    """The process that is bringing up the lab in *folder* right now."""
+    try:
+        pid, started = (folder / "maker").read_text().split()
+        return int(pid) if _start_time(int(pid)) == started else None
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+
+
+def _start_time(pid: int) -> str:
+    """When a process began, in clock ticks since boot: with its id, a name that is never reused."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
 def log_files(folder: Path) -> dict[str, Path]:
     """Log files of the lab in *folder* by process: ``etcd``, ``node1/kubelet``."""
     base = folder / "logs"

@@ -42,7 +42,7 @@ def install(plane: ControlPlane, place: Place, folder: Path) -> Process:
     plane.kubectl("create", "--filename=-", stdin=msgspec.json.encode(networks()))
     kubeconfig = plane.kubeconfig_for(MANAGER_USER, inner=True)
     command = [
-        *_hybridnet("manager"),
+        *program("manager"),
         f"--kubeconfig={kubeconfig}",
         "--namespace=kube-system",
         "--identity=cp",
@@ -64,7 +64,7 @@ def launch_agent(plane: ControlPlane, node: Node, logs: Path) -> Process:
     """Start the agent of *node* without waiting."""
     kubeconfig = plane.kubeconfig_for(f"system:hybridnet:node:{node.name}", (AGENTS_GROUP,), inner=True)
     command = [
-        *_hybridnet("agent"),
+        *program("agent"),
         f"--node-name={node.name}",
         f"--kubeconfig={kubeconfig}",
         f"--socket={AGENT_SOCKET}",
@@ -102,5 +102,6 @@ def _subnet(network: str, cidr: IPNetwork, *, gateway: bool) -> dict[str, object
     }
 
 
-def _hybridnet(command: str) -> list[str]:
+def program(command: str) -> list[str]:
+    """The command line of one of our processes, run from the same code as the lab."""
     return [sys.executable, "-m", "hybridnet", command]
