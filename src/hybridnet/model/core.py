@@ -108,7 +108,7 @@ class Event(KubeObject, frozen=True, kw_only=True):
     """core/v1 Event, the kind that ``kubectl describe`` shows."""
 
     involved_object: ObjectReference = field(default_factory=ObjectReference)
-    type: str = "Normal"
+    type: str = ""
     reason: str = ""
     message: str = ""
     source: EventSource = field(default_factory=EventSource)
