@@ -10,7 +10,7 @@ import pytest
 from hybridnet.ipam.selection import IPFamily
 from hybridnet.model import labels
 from hybridnet.model.instance import IPInstance
-from hybridnet.model.network import NetworkType, Statistics
+from hybridnet.model.network import NetworkType
 from hybridnet.model.resource import IPINSTANCES, NETWORKS, PODS, SUBNETS
 from tests.api.manager_world import World, play
 
@@ -336,33 +336,6 @@ def test_a_namespace_sets_defaults_and_may_break_later_without_disturbing_runnin
         await world.served("new")
         assert await world.events("runs", "IPAllocationFail") == []
         assert len(await world.instances("runs")) == 2
-
-    play(api_kubeconfig, scenario)
-
-
-@pytest.mark.spec("F6", "D1", "D6", "D7")
-def test_bad_subnets_get_a_condition_and_stop_nothing(api_kubeconfig: Path) -> None:
-    async def scenario(world: World) -> None:
-        await overlay(world, gateway="100.10.0.1")
-        await world.subnet("garbage", "overlay", "10.0.0.1/24")
-        await world.subnet("lost", "elsewhere", "10.1.0.0/24")
-        await world.subnet("wide", "overlay", "100.10.0.0/16")
-        await world.start_manager()
-        assert "host bits" in await world.ready(SUBNETS, "garbage", "InvalidRange")
-        assert "elsewhere does not exist" in await world.ready(SUBNETS, "lost", "UnknownNetwork")
-        assert "overlaps 100.10.0.0/24" in await world.ready(SUBNETS, "wide", "Overlap")
-        await world.ready(SUBNETS, "over4", "Usable")
-        await world.pod("plain")
-        await world.served("plain")
-        numbers = Statistics(total=253, used=1, available=252)
-        status = await world.status(NETWORKS, "overlay", statistics=numbers)
-        assert status.node_list == ("node1",)
-        assert status.subnet_list == ("garbage", "over4", "wide")
-        await world.node("node2")
-        await world.delete(SUBNETS, "wide")
-        await world.status(
-            NETWORKS, "overlay", node_list=("node1", "node2"), subnet_list=("garbage", "over4")
-        )
 
     play(api_kubeconfig, scenario)
 

@@ -15,7 +15,7 @@ from hybridnet.kube.errors import Unavailable
 from hybridnet.lab.controlplane import ControlPlane
 from hybridnet.manager.app import LEASE
 from hybridnet.model.resource import IPINSTANCES, LEASES, PODS, SUBNETS
-from tests.api.manager_world import World, many, play, world
+from tests.api.manager_world import World, many, own_server, play, world
 
 
 async def dual_overlay(here: World, v4: str = "100.10.0.0/22") -> None:
@@ -113,24 +113,6 @@ def test_the_second_family_is_completed_after_a_crash(api_kubeconfig: Path, clai
     play(api_kubeconfig, scenario)
 
 
-@pytest.mark.spec("F4", "F5", "W44")
-def test_broken_records_are_left_alone_and_stop_nothing(api_kubeconfig: Path) -> None:
-    async def scenario(here: World) -> None:
-        await dual_overlay(here)
-        await here.spoil_instance("garbage", "garbage", podUID="u1", podName="gone", nodeName="node1")
-        await here.spoil_instance("100-10-0-1", "100.10.0.1/22", podUID="u2", podName="gone2")
-        await here.start_manager()
-        await here.pod("plain")
-        [instance] = await here.served("plain")
-        assert instance.spec.address.ip == "100.10.0.2/22", "an address with a record is not given away"
-        names = {i.name for i in await here.instances()}
-        assert {"garbage", "100-10-0-1"} < names
-        await here.delete(IPINSTANCES, "garbage")
-        await here.gone(IPINSTANCES, "garbage")
-
-    play(api_kubeconfig, scenario)
-
-
 @pytest.mark.spec("W3", "G7")
 def test_a_second_address_of_a_pod_is_taken_back_the_junior_one(api_kubeconfig: Path) -> None:
     async def scenario(here: World) -> None:
@@ -203,7 +185,7 @@ def test_records_of_the_original_get_their_claims(api_kubeconfig: Path) -> None:
 
 
 @pytest.mark.spec("W9")
-def test_an_api_server_that_restarts_while_pods_are_created_costs_no_address(crds: Any) -> None:
+def test_an_api_server_that_restarts_while_pods_are_created_costs_no_address() -> None:
     async def scenario(plane: ControlPlane) -> None:
         async with world(plane.kubeconfig) as here:
             await dual_overlay(here)
@@ -219,8 +201,7 @@ def test_an_api_server_that_restarts_while_pods_are_created_costs_no_address(crd
             await here.all_served(pods, 2, seconds=60)
             await here.status(SUBNETS, "over4", used=100, seconds=20)
 
-    with ControlPlane.local() as plane:
-        crds(plane.kubeconfig)
+    with own_server() as plane:
         asyncio.run(scenario(plane))
 
 

@@ -94,6 +94,10 @@ class AddressBook:
             del self._by_span[family, span[0]]
             self._spans[family].remove(span)
 
+    def claims_of(self, owner: str) -> list[tuple[Family, int]]:
+        """Every address that *owner* (a UID) has a claim on."""
+        return [(f, address) for f, ledger in self.ledgers.items() for address in ledger.claims_of(owner)]
+
     def pick(self, network: str, family: Family, subnet: str | None, owner: str) -> tuple[SubnetPool, int]:
         """Mark the next address for *owner* (a UID). NoSubnet or Exhausted when there is none."""
         networks = self.networks.get(network) or NetworkPool(network)

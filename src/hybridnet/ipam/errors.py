@@ -7,6 +7,7 @@
     |   +-- UnknownNetwork    a network that does not exist
     |   +-- UnknownSubnet     a subnet that does not exist or cannot be used
     |   +-- UnknownNode       the pod's node is not known yet
+    |   +-- UnknownNamespace  the pod's namespace is not known yet
     |   +-- NoNetwork         no network of the wanted type serves the node
     |   +-- NodeNotInNetwork  the named network does not serve the node
     +-- NoAddress             nothing is left to give
@@ -49,6 +50,10 @@ class UnknownSubnet(SelectionError):
 
 class UnknownNode(SelectionError):
     """The pod's Node object is not known (yet)."""
+
+
+class UnknownNamespace(SelectionError):
+    """The pod's Namespace object is not known yet: the pod was seen first. It follows within moments."""
 
 
 class NoNetwork(SelectionError):

@@ -63,7 +63,7 @@ class Allocator:
     async def release_unrecorded(self, owner: str) -> int:
         """Give back all claims of *owner* that have no IPInstance. Returns how many there were."""
         recorded = self._recorded(owner)
-        claims = [claim for claim in self._claims_of(owner) if claim not in recorded]
+        claims = [claim for claim in self._book.claims_of(owner) if claim not in recorded]
         await asyncio.gather(*(self.release(family, address, owner) for family, address in claims))
         return len(claims)
 
@@ -110,7 +110,7 @@ class Allocator:
     def _existing(self, owner: str, family: Family) -> Grant | None:
         """The claim that the pod has already; one with an IPInstance is preferred, then the lowest."""
         recorded = self._recorded(owner)
-        claims = [claim for claim in self._claims_of(owner) if claim[0] is family]
+        claims = [claim for claim in self._book.claims_of(owner) if claim[0] is family]
         best = min(claims, key=lambda claim: (claim not in recorded, claim), default=None)
         return self._grant(*best) if best else None
 
@@ -121,7 +121,7 @@ class Allocator:
     async def _give_back_unfit(self, owner: str, choice: Choice) -> None:
         """Drop claims without IPInstance that do not fit what the pod wants now."""
         recorded, wants = self._recorded(owner), dict(choice.wants())
-        for family, address in self._claims_of(owner):
+        for family, address in self._book.claims_of(owner):
             pool = self._book.pool_of(family, address)
             fits = pool and pool.network == choice.network and wants.get(family, "") in (None, pool.name)
             if not fits and (family, address) not in recorded:
@@ -130,15 +130,10 @@ class Allocator:
     async def _give_back_surplus(self, owner: str, grants: list[Grant]) -> None:
         """Drop claims beyond one per family that have no IPInstance: another manager was faster."""
         keep = {(grant.family, grant.address) for grant in grants} | self._recorded(owner)
-        for family, address in self._claims_of(owner):
+        for family, address in self._book.claims_of(owner):
             if (family, address) not in keep:
                 log.info("second claim given back", owner=owner, address=str(address_at(family, address)))
                 await self.release(family, address, owner)
-
-    def _claims_of(self, owner: str) -> list[tuple[Family, int]]:
-        return [
-            (f, address) for f, ledger in self._book.ledgers.items() for address in ledger.claims_of(owner)
-        ]
 
     def _recorded(self, owner: str) -> set[tuple[Family, int]]:
         found = set()

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 __all__ = ["ConfigError", "ManagerConfig", "configure", "run", "serve"]
 
 LEASE = "hybridnet-manager-election"
+LAST_EVENTS_S = 2.0
 
 
 class ManagerConfig(Struct, frozen=True, kw_only=True):
@@ -88,10 +89,15 @@ async def serve(client: Client, config: ManagerConfig) -> None:
     """Run one manager on an open client until cancelled."""
     cluster = Cluster(client)
     events = EventRecorder(client, "hybridnet-manager")
-    async with asyncio.TaskGroup() as group:
-        for informer in cluster.informers:
-            group.create_task(informer.run())
-        group.create_task(_lead(client, cluster, events, config))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for informer in cluster.informers:
+                group.create_task(informer.run())
+            group.create_task(_lead(client, cluster, events, config))
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_EVENTS_S):
+                await events.flush()
 
 
 async def _lead(client: Client, cluster: Cluster, events: EventRecorder, config: ManagerConfig) -> None:

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 PERIOD_S = 60.0
 GRACE_S = 60.0
+RESTORED_AT_ONCE = 1024
 
 
 class Audit(Struct):
@@ -69,11 +70,16 @@ class Audit(Struct):
 
     def _queue_pods(self) -> None:
         for pod in self.cluster.pods.items():
+            owner = Owner(pod.metadata.namespace, pod.name, pod.metadata.uid)
+            if not wants_address(pod):
+                if finished(pod) and (self.cluster.instances_of(owner.uid) or self._claims_of(owner.uid)):
+                    self.release_owner_soon(owner)
+                continue
             records = self.cluster.records_of(pod)
-            if finished(pod) or (wants_address(pod) and not complete(records)):
+            if not complete(records):
                 self.serve_soon(pod.key)
             elif len(records) > len({record.spec.address.version for record in records}):
-                self.release_owner_soon(Owner(pod.metadata.namespace, pod.name, pod.metadata.uid))
+                self.release_owner_soon(owner)
 
     def _queue_instances(self) -> None:
         for instance in self.cluster.instances.items():
@@ -88,15 +94,22 @@ class Audit(Struct):
 
     async def _restore_claims(self) -> None:
         """Claim addresses that are in use by record but not by claim."""
-        for instance in self.cluster.instances.items():
-            place = address_of(instance)
-            if place is None:
-                log.warning("instance without a readable address, left alone", instance=instance.key)
-            elif self.cluster.book.ledgers[place[0]].holder(place[1]) is None and self._in_use(instance):
-                binding = instance.spec.binding
-                claim = Claim(uid=binding.pod_uid, node=binding.node_name)
-                log.info("claim restored", instance=instance.key)
-                await self.blocks.claim(*place, claim, exact=True)
+        missing = [i for i in self.cluster.instances.items() if self._lacks_claim(i)]
+        for begin in range(0, len(missing), RESTORED_AT_ONCE):
+            await asyncio.gather(*(self._restore(i) for i in missing[begin : begin + RESTORED_AT_ONCE]))
+
+    def _lacks_claim(self, instance: IPInstance) -> bool:
+        place = address_of(instance)
+        if place is None:
+            log.warning("instance without a readable address, left alone", instance=instance.key)
+            return False
+        return self.cluster.book.ledgers[place[0]].holder(place[1]) is None and self._in_use(instance)
+
+    async def _restore(self, instance: IPInstance) -> None:
+        place, binding = address_of(instance), instance.spec.binding
+        if place is not None:
+            log.info("claim restored", instance=instance.key)
+            await self.blocks.claim(*place, Claim(uid=binding.pod_uid, node=binding.node_name), exact=True)
 
     def _in_use(self, instance: IPInstance) -> bool:
         pod = self.cluster.pod_by_uid(instance.spec.binding.pod_uid)
@@ -138,11 +151,11 @@ class Audit(Struct):
     def _known(self, uid: str) -> bool:
         return self.cluster.pod_by_uid(uid) is not None or bool(self.cluster.instances_of(uid))
 
+    def _claims_of(self, uid: str) -> list[Claim]:
+        ledgers = self.cluster.book.ledgers
+        found = (ledgers[family].holder(address) for family, address in self.cluster.book.claims_of(uid))
+        return [claim for claim in found if claim is not None]
+
     def _nodes_of(self, uid: str) -> set[str]:
         """Nodes in the claims of *uid*; a claim without node is reserved and stays."""
-        claims = [
-            ledger.holder(address)
-            for ledger in self.cluster.book.ledgers.values()
-            for address in ledger.claims_of(uid)
-        ]
-        return {claim.node for claim in claims if claim and claim.node}
+        return {claim.node for claim in self._claims_of(uid) if claim.node}

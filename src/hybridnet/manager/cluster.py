@@ -190,9 +190,11 @@ class Cluster:
                 self.book.ledgers[after[0]].record(after[1])
             if before:
                 self.book.ledgers[before[0]].unrecord(before[1])
-        binding = event.object.spec.binding
-        if event.kind is not EventKind.DELETED and binding.pod_uid:
-            self.macs.learn_first(binding.pod_uid, event.object.spec.address.mac)
+        uid = event.object.spec.binding.pod_uid
+        if event.kind is EventKind.DELETED:
+            self._forget(uid)
+        elif uid:
+            self.macs.learn_first(uid, event.object.spec.address.mac)
         if self.observer:
             self.observer.instance_changed(event)
 
@@ -203,8 +205,14 @@ class Cluster:
             self.gone[uid] = None
             if len(self.gone) > REMEMBERED_GONE:
                 self.gone.popitem(last=False)
+            self._forget(uid)
         if self.observer:
             self.observer.pod_changed(event)
+
+    def _forget(self, uid: str) -> None:
+        """Forget the MAC of a pod when both it and its records have gone."""
+        if uid in self.gone and not self.instances_of(uid):
+            self.macs.forget(uid)
 
     def _on_pool(self, pool: SubnetPool, freed: bool) -> None:
         if self.observer:

@@ -8,9 +8,9 @@ served becomes an event on the pod with the reason and the next step, and waits 
 import structlog
 from msgspec import Struct
 
-from hybridnet.ipam.errors import IPAMError, NoAddress, SelectionError
+from hybridnet.ipam.errors import IPAMError, NoAddress, SelectionError, UnknownNamespace
 from hybridnet.ipam.selection import Choice, Defaults, IPFamily, choose, read_request
-from hybridnet.kube.errors import ApiError, NotFound
+from hybridnet.kube.errors import Forbidden, Invalid
 from hybridnet.kube.events import EventRecorder
 from hybridnet.manager.allocator import Allocator
 from hybridnet.manager.binding import NameTaken, Recorder
@@ -44,18 +44,19 @@ class PodController(Struct, frozen=True):
         if pod is None or not wants_address(pod):
             self.waiters.leave(key)
             if pod is not None and finished(pod):
-                await self.releaser.release_owner(Owner(namespace, name, pod.metadata.uid))
+                await self.releaser.release_owner(Owner(*pod.key, pod.metadata.uid))
             return
         try:
             await self._serve(pod)
+        except UnknownNamespace:
+            self.waiters.wait(pod.key, None, pod.spec.node_name, "")
         except IPAMError as error:
             self._wait(pod, error)
         except NameTaken as error:
             await self.releaser.release_instance(error.instance.key)
             raise
-        except ApiError as error:
-            if not isinstance(error, NotFound):
-                self._tell(pod, f"the API server refused to store the address: {error}; retrying")
+        except (Forbidden, Invalid) as error:
+            self._tell(pod, f"the API server refused to store the address: {error}; retrying")
             raise
 
     async def _serve(self, pod: Pod) -> None:
@@ -64,16 +65,22 @@ class PodController(Struct, frozen=True):
             self.waiters.leave(pod.key)
             return
         choice = self._choose(pod, records)
-        grants = await self.allocator.allocate(pod.metadata.uid, pod.spec.node_name, choice)
-        written = await self.recorder.record(pod, choice.family, grants)
+        try:
+            grants = await self.allocator.allocate(pod.metadata.uid, pod.spec.node_name, choice)
+            written = await self.recorder.record(pod, choice.family, grants)
+        finally:
+            if self._has_left(pod):
+                await self.releaser.release_owner(Owner(*pod.key, pod.metadata.uid))
         self.waiters.leave(pod.key)
-        now = self.cluster.pods.get(pod.name, pod.metadata.namespace)
-        if now is None or now.metadata.uid != pod.metadata.uid or finished(now):
-            await self.releaser.release_owner(Owner(pod.metadata.namespace, pod.name, pod.metadata.uid))
-        elif written:
+        if written:
             addresses = ", ".join(instance.spec.address.ip for instance in written)
             message = f"{addresses} of network {choice.network}"
             self.events.event(reference(pod), "Normal", "IPAllocationSucceed", message)
+
+    def _has_left(self, pod: Pod) -> bool:
+        """Whether the pod went or ended while it was served: then nobody else will take its address back."""
+        now = self.cluster.pods.get(pod.name, pod.metadata.namespace)
+        return now is None or now.metadata.uid != pod.metadata.uid or finished(now)
 
     def _choose(self, pod: Pod, records: list[IPInstance]) -> Choice:
         """What the pod gets; a pod that is served in part gets the rest of the same network."""
@@ -91,8 +98,10 @@ class PodController(Struct, frozen=True):
 
     def _choose_freely(self, pod: Pod) -> Choice:
         namespace = self.cluster.namespaces.get(pod.metadata.namespace)
+        if namespace is None:
+            raise UnknownNamespace(f"namespace {pod.metadata.namespace} is not known yet")
         return choose(
-            read_request(pod.metadata, namespace.metadata if namespace else None),
+            read_request(pod.metadata, namespace.metadata),
             self.defaults,
             self.cluster.book.judgement,
             pod.spec.node_name,

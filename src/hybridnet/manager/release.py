@@ -48,8 +48,7 @@ class Releaser(Struct, frozen=True):
     async def release_owner(self, owner: Owner) -> None:
         """Give back everything of a pod that is gone or finished; of a living one only what is surplus."""
         instances = self.cluster.instances_of(owner.uid)
-        if not instances and not self._has_claims(owner.uid):
-            self.cluster.macs.forget(owner.uid)
+        if not instances and not self.cluster.book.claims_of(owner.uid):
             return
         if not await self.is_gone(owner):
             await self._remove_surplus(owner)
@@ -85,9 +84,6 @@ class Releaser(Struct, frozen=True):
             return await self.client.get(PODS, owner.name, owner.namespace)
         except NotFound:
             return None
-
-    def _has_claims(self, uid: str) -> bool:
-        return any(ledger.claims_of(uid) for ledger in self.cluster.book.ledgers.values())
 
     async def _delete(self, instance: IPInstance, version: str | None = None) -> None:
         """Ask for deletion; with *version* only while the object is unchanged."""
