@@ -68,7 +68,12 @@ def namespace(cluster: Cluster, name: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "namespace", name, "--timeout=120s")
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
+        eventually(f"namespace {name} is gone", lambda: not _exists(cluster, name), 240)
+
+
+def _exists(cluster: Cluster, namespace: str) -> bool:
+    return bool(cluster.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
 
 
 def items(cluster: Cluster, kind: str, namespace: str = "", *options: str) -> list[Manifest]:
