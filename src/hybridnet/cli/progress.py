@@ -14,12 +14,15 @@ from rich.text import Text
 
 from hybridnet.lab.progress import Tell
 
+QUIET_SECONDS = 20.0
+"""Without a terminal a long step is heard of this often: CI ends what is silent for long."""
+
 
 class _Step:
     def __init__(self, name: str) -> None:
         self.name = name
         self.detail = ""
-        self.started = time.monotonic()
+        self.started = self.told = time.monotonic()
         self.seconds: float | None = None
         self.failed = False
 
@@ -73,13 +76,19 @@ class StepDisplay:
         for step in steps:
             running = step.seconds is None
             mark: Spinner | Text = Spinner("dots") if running else _mark(step)
-            elapsed = time.monotonic() - step.started if step.seconds is None else step.seconds
             detail = step.detail if running else ""
-            table.add_row(mark, Text(f"{elapsed:5.1f} s"), Text(step.name), Text(detail, style="dim"))
+            table.add_row(mark, Text(f"{_elapsed(step):5.1f} s"), Text(step.name), Text(detail, style="dim"))
         return table
 
     def _tell(self, step: _Step, detail: str) -> None:
         step.detail = detail
+        if not self._console.is_terminal and time.monotonic() - step.told > QUIET_SECONDS:
+            step.told = time.monotonic()
+            self._console.print(f"...    {_elapsed(step):6.1f} s  {step.name}: {detail}", highlight=False)
+
+
+def _elapsed(step: _Step) -> float:
+    return time.monotonic() - step.started if step.seconds is None else step.seconds
 
 
 def _mark(step: _Step) -> Text:

@@ -186,7 +186,7 @@ class ControlPlane:
             self.processes.pop(name).stop()
 
     def _start(self, name: str, flags: dict[str, object]) -> None:
-        if name in self.processes:
+        if name in self.processes and self.processes[name].is_running:
             return
         command = [self._binaries[name], *(f"--{key}={value}" for key, value in flags.items())]
         log = self.folder / "logs" / f"{name}.log"

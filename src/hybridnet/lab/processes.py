@@ -10,6 +10,7 @@ two-line shell does it safely for one millisecond.
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,11 @@ class Process:
         self.log = log
         self.pid = popen.pid
         self._popen = popen
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
 
     def check(self) -> None:
         """Raise ProcessDied, with the end of its log, when it has ended."""
@@ -147,6 +153,17 @@ def wait_for(
             logs = ", ".join(str(process.log) for process in processes)
             raise NotReady(f"{what} is not ready after {timeout:.0f} s" + (f": read {logs}" if logs else ""))
         time.sleep(interval)
+
+
+def is_listening(path: Path) -> bool:
+    """Whether a program accepts connections on the unix socket at *path*; its file may outlive it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def tail(log: Path, lines: int = _TAIL_LINES) -> str:

@@ -12,7 +12,7 @@ from hybridnet.lab.binaries import Binaries, find_program
 from hybridnet.lab.controlplane import ControlPlane
 from hybridnet.lab.image import PAUSE
 from hybridnet.lab.node import Node
-from hybridnet.lab.processes import Process, run, start, wait_for
+from hybridnet.lab.processes import Process, is_listening, run, start, wait_for
 from hybridnet.lab.state import ProxyMode
 from hybridnet.lab.topology import addresses_of
 
@@ -52,7 +52,7 @@ class Runtime:
         containerd = self._start("containerd", [find_program("containerd")])
         wait_for(
             f"containerd of {self.node.name}",
-            self.node.path(SOCKET).is_socket,
+            lambda: is_listening(self.node.path(SOCKET)),
             timeout=30,
             processes=[containerd],
         )

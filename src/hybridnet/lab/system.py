@@ -14,7 +14,7 @@ from hybridnet.lab.controlplane import ControlPlane
 from hybridnet.lab.errors import ProgramMissing
 from hybridnet.lab.node import Node
 from hybridnet.lab.plugin import AGENT_SOCKET
-from hybridnet.lab.processes import Place, Process, start, wait_for
+from hybridnet.lab.processes import Place, Process, is_listening, start, wait_for
 from hybridnet.lab.topology import OVERLAY, OVERLAY_ID, ROUTER, UNDERLAY
 from hybridnet.model.address import IPNetwork
 
@@ -34,29 +34,43 @@ def needed_folders() -> tuple[Path, ...]:
 
 def install(plane: ControlPlane, place: Place, folder: Path) -> Process:
     """Apply definitions, permissions and networks, and start the manager in *place*. CommandFailed."""
+    apply_objects(plane)
+    return start_manager(plane, place, folder / "logs")
+
+
+def apply_objects(plane: ControlPlane) -> None:
+    """Make the cluster know our kinds, our processes' permissions, and the lab's networks. CommandFailed."""
     manifests = CHECKOUT / "deploy"
     if not manifests.is_dir():
         raise ProgramMissing(f"no manifests in {manifests}: run the lab from a checkout of the repository")
     plane.kubectl("create", f"--filename={manifests / 'crds'}", f"--filename={manifests / 'rbac'}")
     plane.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
     plane.kubectl("create", "--filename=-", stdin=msgspec.json.encode(networks()))
+
+
+def start_manager(
+    plane: ControlPlane, place: Place, logs: Path, *, identity: str = "cp", leader_election: bool = True
+) -> Process:
+    """Start a manager; with another *identity* and without *leader_election*, one more that leads too."""
     kubeconfig = plane.kubeconfig_for(MANAGER_USER, inner=True)
     command = [
         *program("manager"),
         f"--kubeconfig={kubeconfig}",
         "--namespace=kube-system",
-        "--identity=cp",
+        f"--identity={identity}",
         "--default-network-type=Overlay",
         "--default-ip-family=DualStack",
+        *([] if leader_election else ["--no-leader-election"]),
     ]
-    return start("manager", command, folder / "logs" / "manager.log", place)
+    name = "manager" if identity == "cp" else f"manager-{identity}"
+    return start(name, command, logs / f"{name}.log", place)
 
 
 def start_agent(plane: ControlPlane, node: Node, logs: Path) -> Process:
     """Start the agent of *node* and wait until it listens. NotReady, ProcessDied."""
     agent = launch_agent(plane, node, logs)
     socket = node.path(AGENT_SOCKET)
-    wait_for(f"agent of {node.name}", socket.is_socket, timeout=_AGENT_TIMEOUT, processes=[agent])
+    wait_for(f"agent of {node.name}", lambda: is_listening(socket), timeout=_AGENT_TIMEOUT, processes=[agent])
     return agent
 
 
