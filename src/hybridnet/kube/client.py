@@ -1,13 +1,12 @@
-"""The API server over HTTP: typed objects in and out, typed errors, nothing remembered.
+"""The API server's objects, typed: get, list, write, watch. Nothing is remembered here.
 
 Why our own: no maintained async client has informers, and the official one lists 50,000 pods in a minute (1.2 s
-here). Reads that fail on the way are tried again once; writes never are, because only the caller can tell
+here). Reads whose connection broke are tried again once; writes never are, because only the caller can tell
 whether a write was done.
 """
 
-import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Generic, Self, TypeVar
 
 import aiohttp
@@ -15,7 +14,9 @@ from msgspec import Struct, field
 
 from hybridnet.kube import codec
 from hybridnet.kube.config import Config
-from hybridnet.kube.errors import ApiError, Unavailable, error_of
+from hybridnet.kube.errors import Unavailable
+from hybridnet.kube.transport import CONNECT_SECONDS, JSON, Transport
+from hybridnet.kube.watch import SILENCE_SECONDS, Change, read_changes, watch_query
 from hybridnet.model.meta import KubeObject
 from hybridnet.model.resource import Resource
 
@@ -23,7 +24,7 @@ T = TypeVar("T", bound=KubeObject)
 
 FIELD_MANAGER = "hybridnet"
 PAGE_SIZE = 500
-REQUEST_SECONDS = 30.0
+CONNECTIONS = 64
 _PATCH_TYPES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -32,7 +33,7 @@ _PATCH_TYPES = {
 
 
 class ObjectList(Struct, Generic[T], frozen=True):
-    """A consistent list: as of *resource_version*."""
+    """A consistent list: as of *resource_version*. *rejected* are those that could not be decoded."""
 
     items: list[T]
     resource_version: str
@@ -40,21 +41,22 @@ class ObjectList(Struct, Generic[T], frozen=True):
 
 
 class Client:
-    """One connection pool to one API server. An async context manager."""
+    """One connection pool to one API server. An async context manager.
 
-    def __init__(self, config: Config, *, connections: int = 64) -> None:
+    Every method may raise Unavailable, Forbidden, TooManyRequests and UnknownKind besides what it says.
+    """
+
+    def __init__(self, config: Config, *, connections: int = CONNECTIONS) -> None:
         """*connections* bounds the requests in flight, watches included."""
-        self._config = config
-        self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._transport = Transport(config, connections=connections)
 
     @property
     def server(self) -> str:
         """URL of the API server."""
-        return self._config.server
+        return self._transport.config.server
 
     async def __aenter__(self) -> Self:
-        self._session = self._open()
+        self._transport.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -62,13 +64,11 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._transport.close()
 
     async def get(self, resource: Resource[T], name: str, namespace: str = "") -> T:
-        """One object. NotFound, Forbidden, Unavailable."""
-        return codec.decode(resource, await self._read(resource.path(namespace, name), {}))
+        """One object. NotFound, Malformed."""
+        return codec.decode(resource, await self._read(resource.path(namespace, name)))
 
     async def list(
         self,
@@ -77,10 +77,10 @@ class Client:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        page_size: int = PAGE_SIZE,
     ) -> ObjectList[T]:
         """All objects that match, in pages, as of one resourceVersion. Expired when paging took too long."""
-        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        query = {"limit": str(PAGE_SIZE), **{k: v for k, v in selectors.items() if v}}
+        query = {"limit": str(page_size), **_selectors(label_selector, field_selector)}
         items: list[T] = []
         rejected: list[codec.Rejected] = []
         while True:
@@ -92,15 +92,46 @@ class Client:
                 return ObjectList(items, meta.resource_version, rejected)
             query["continue"] = meta.next_page
 
-    async def create(self, resource: Resource[T], obj: T) -> T:
-        """Create an object. AlreadyExists, Invalid, Unavailable (ambiguous)."""
-        path, body = resource.path(obj.metadata.namespace), codec.encode(resource, obj)
-        return codec.decode(resource, await self._send("POST", path, body=body))
+    async def watch(
+        self,
+        resource: Resource[T],
+        resource_version: str,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        on_open: Callable[[], None] | None = None,
+    ) -> AsyncGenerator[Change[T], None]:
+        """Changes after *resource_version*, bookmarks included, until the server ends it. Expired.
 
-    async def replace(self, resource: Resource[T], obj: T) -> T:
-        """Write the whole object if its resourceVersion is still the newest. Conflict, NotFound, Unavailable."""
-        path = resource.path(obj.metadata.namespace, obj.name)
-        return codec.decode(resource, await self._send("PUT", path, body=codec.encode(resource, obj)))
+        *on_open* is called when the server has accepted the watch: the first change may be a minute away.
+        """
+        query = {**watch_query(resource_version), **_selectors(label_selector, field_selector)}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        path = resource.path(namespace)
+        async with (
+            self._transport.exchange("GET", path, query, None, JSON, timeout) as response,
+            aclosing(read_changes(resource, response.content)) as changes,
+        ):
+            if on_open is not None:
+                on_open()
+            async for change in changes:
+                yield change
+
+    async def create(self, resource: Resource[T], obj: T) -> T:
+        """Create an object. AlreadyExists, Invalid; Unavailable is ambiguous."""
+        path, body = resource.path(obj.metadata.namespace), codec.encode(resource, obj)
+        return codec.decode(resource, await self._transport.send("POST", path, body=body))
+
+    async def replace(self, resource: Resource[T], obj: T, *, subresource: str = "") -> T:
+        """Write the whole object if its resourceVersion is still the newest.
+
+        Conflict, NotFound, Invalid; Unavailable is ambiguous.
+        """
+        path = _path(resource, obj.name, obj.metadata.namespace, subresource)
+        return codec.decode(
+            resource, await self._transport.send("PUT", path, body=codec.encode(resource, obj))
+        )
 
     async def patch(
         self,
@@ -114,13 +145,15 @@ class Client:
         field_manager: str = FIELD_MANAGER,
         force: bool = False,
     ) -> T:
-        """Change parts of an object; *kind* is merge (RFC 7396), json (RFC 6902) or apply (server-side)."""
-        path = resource.path(namespace, name) + (f"/{subresource}" if subresource else "")
+        """Change parts of an object; *kind* is merge (RFC 7396), json (RFC 6902) or apply (server-side).
+
+        A resourceVersion in the patch makes it conditional. Conflict, NotFound, Invalid; Unavailable is ambiguous.
+        """
         if kind == "apply" and isinstance(patch, Mapping):
             patch = {"apiVersion": resource.api_version, "kind": resource.kind, **patch}
         query = {"fieldManager": field_manager, **({"force": "true"} if force else {})}
-        body = codec.encode_patch(patch)
-        answer = await self._send("PATCH", path, query, body, content_type=_PATCH_TYPES[kind])
+        path, body = _path(resource, name, namespace, subresource), codec.encode_patch(patch)
+        answer = await self._transport.send("PATCH", path, query, body, _PATCH_TYPES[kind])
         return codec.decode(resource, answer)
 
     async def delete(
@@ -133,7 +166,10 @@ class Client:
         resource_version: str | None = None,
         propagation: str | None = None,
     ) -> None:
-        """Delete an object; with *uid* or *resource_version* only if they match (Conflict). NotFound."""
+        """Ask for the deletion of an object; with *uid* or *resource_version* only if they match.
+
+        *propagation* is Background, Foreground or Orphan. Conflict, NotFound; Unavailable is ambiguous.
+        """
         wanted = {"uid": uid, "resourceVersion": resource_version}
         preconditions = {k: v for k, v in wanted.items() if v is not None}
         options: dict[str, object] = {"apiVersion": "v1", "kind": "DeleteOptions"}
@@ -141,89 +177,23 @@ class Client:
             options["preconditions"] = preconditions
         if propagation is not None:
             options["propagationPolicy"] = propagation
-        await self._send("DELETE", resource.path(namespace, name), body=codec.encode_patch(options))
+        body = codec.encode_patch(options)
+        await self._transport.send("DELETE", resource.path(namespace, name), body=body)
 
-    @asynccontextmanager
-    async def stream(
-        self, path: str, query: Mapping[str, str], silence_seconds: float
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """An endless answer (a watch); a silence of *silence_seconds* ends it with Unavailable."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence_seconds)
-        async with self._exchange("GET", path, query, None, timeout) as response:
-            yield response.content
-
-    async def _read(self, path: str, query: Mapping[str, str]) -> bytes:
+    async def _read(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         try:
-            return await self._send("GET", path, query)
+            return await self._transport.send("GET", path, query)
         except Unavailable as error:
-            if error.status:
+            if error.reason != "Unreachable":
                 raise
-        return await self._send("GET", path, query)
+        return await self._transport.send("GET", path, query)
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-    ) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=5)
-        async with self._exchange(method, path, query or {}, body, timeout, content_type) as response:
-            return await response.read()
 
-    @asynccontextmanager
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: bytes | None,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  (aiohttp's own notion of it)
-        content_type: str = "application/json",
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if self._session is None:
-            raise Unavailable(0, "Closed", "the client is closed")
-        what = f"{method} {path}"
-        try:
-            async with self._session.request(
-                method,
-                self._config.server + path,
-                params=query,
-                data=body,
-                headers=self._headers(content_type),
-                timeout=timeout,
-                server_hostname=self._config.server_name or None,
-            ) as response:
-                if response.status >= 300:
-                    raise error_of(response.status, await response.read(), what)
-                yield response
-        except TimeoutError as error:
-            raise Unavailable(0, "Timeout", f"{self._config.server} did not answer {what} in time") from error
-        except ssl.SSLError as error:
-            raise self._unreachable(what, error) from error
-        except aiohttp.ClientError as error:
-            raise self._unreachable(what, error) from error
+def _path(resource: Resource[T], name: str, namespace: str, subresource: str) -> str:
+    path = resource.path(namespace, name)
+    return f"{path}/{subresource}" if subresource else path
 
-    def _unreachable(self, what: str, error: Exception) -> ApiError:
-        return Unavailable(
-            0,
-            "Unreachable",
-            f"{what}: {error or type(error).__name__}: is the API server {self._config.server} "
-            f"(from {self._config.origin}) up and reachable from here?",
-        )
 
-    def _headers(self, content_type: str) -> dict[str, str]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        if token := self._config.bearer():
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
-
-    def _open(self) -> aiohttp.ClientSession:
-        context = self._config.ssl_context()
-        connector = aiohttp.TCPConnector(
-            ssl=context if context is not None else True, limit=self._connections, keepalive_timeout=60
-        )
-        return aiohttp.ClientSession(
-            connector=connector, auto_decompress=True, headers={"User-Agent": FIELD_MANAGER}
-        )
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    given = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in given.items() if value}

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field
 
+from hybridnet.kube.errors import Malformed
 from hybridnet.model import resource as resources
-from hybridnet.model.meta import KubeObject, ObjectMeta
+from hybridnet.model.meta import KubeObject
 from hybridnet.model.resource import Resource
 
 T = TypeVar("T", bound=KubeObject)
@@ -42,10 +43,16 @@ class _RawPage(Struct, frozen=True):
     items: list[Raw] = field(default_factory=list)
 
 
-class Named(Struct, frozen=True):
-    """Any object, as far as its metadata."""
+class Identity(Struct, frozen=True, rename="camel"):
+    """The least that identifies an object: a malformed one may have malformed labels too."""
 
-    metadata: ObjectMeta = field(default_factory=ObjectMeta)
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Named(Struct, frozen=True):
+    metadata: Identity = Identity()
 
 
 class RawEvent(Struct, frozen=True):
@@ -55,17 +62,8 @@ class RawEvent(Struct, frozen=True):
     object: Raw
 
 
-class WatchStatus(Struct, frozen=True):
-    """The object of an ERROR line."""
-
-    code: int = 0
-    reason: str = ""
-    message: str = ""
-
-
 RAW_EVENT = msgspec.json.Decoder(RawEvent)
-NAMED = msgspec.json.Decoder(Named)
-WATCH_STATUS = msgspec.json.Decoder(WatchStatus)
+_NAMED = msgspec.json.Decoder(_Named)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _ENCODER = msgspec.json.Encoder()
 _RESOURCES: tuple[Resource[KubeObject], ...] = tuple(
@@ -81,38 +79,53 @@ _PAGE: dict[type[KubeObject], msgspec.json.Decoder[_Page[KubeObject]]] = {
 
 
 def decode(resource: Resource[T], data: bytes | Raw) -> T:
-    """One object. msgspec.DecodeError when it does not have the shape of its kind."""
-    return _ITEM[resource.type].decode(data)  # type: ignore[return-value]
+    """One object. Malformed when it does not have the shape of its kind."""
+    try:
+        return _ITEM[resource.type].decode(data)  # type: ignore[return-value]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = identify(data)
+        name = "/".join(part for part in (found.namespace, found.name) if part)
+        raise Malformed(
+            200, "Malformed", f"{resource.kind} {name} cannot be read: {error}: correct or delete it"
+        ) from error
 
 
 def decode_page(resource: Resource[T], data: bytes) -> tuple[ListMeta, list[T], list[Rejected]]:
-    """A page of a list; what cannot be decoded is set aside."""
+    """A page of a list; what cannot be decoded is set aside. Malformed when it is no list."""
     try:
         page = _PAGE[resource.type].decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _decode_one_by_one(resource, data)
     return page.metadata, page.items, []  # type: ignore[return-value]
 
 
 def _decode_one_by_one(resource: Resource[T], data: bytes) -> tuple[ListMeta, list[T], list[Rejected]]:
-    page = _RAW_PAGE.decode(data)
+    try:
+        page = _RAW_PAGE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(200, "Malformed", f"the list of {resource.plural} cannot be read: {error}") from error
     items: list[T] = []
     rejected: list[Rejected] = []
     for raw in page.items:
         try:
             items.append(decode(resource, raw))
-        except msgspec.DecodeError as error:
-            rejected.append(reject(raw, str(error)))
+        except Malformed as error:
+            rejected.append(reject(raw, error))
     return page.metadata, items, rejected
 
 
-def reject(raw: bytes | Raw, reason: str) -> Rejected:
-    """The name of what cannot be decoded."""
+def identify(data: bytes | Raw) -> Identity:
+    """Name and version of any object; empty ones when even those cannot be read."""
     try:
-        meta = NAMED.decode(raw).metadata
-    except msgspec.DecodeError:
-        return Rejected("", "", reason)
-    return Rejected(meta.namespace, meta.name, reason)
+        return _NAMED.decode(data).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Identity()
+
+
+def reject(raw: bytes | Raw, error: Malformed) -> Rejected:
+    """The name of what cannot be decoded, and why."""
+    found = identify(raw)
+    return Rejected(found.namespace, found.name, str(error.__cause__ or error))
 
 
 def encode(resource: Resource[T], obj: T) -> bytes:

@@ -1,40 +1,44 @@
 """Where the API server is and who we are: kubeconfig, or the service account of the pod.
 
 Credentials in files are read again when the files change, because they are rotated under a running process.
-Order: explicit path, ``$KUBECONFIG``, service account, ``~/.kube/config``. Exec plugins are not supported: they
-are for people's laptops, and a daemon must not start programs.
+Order: explicit path, ``$KUBECONFIG``, service account, ``~/.kube/config``.
 """
 
-import base64
 import os
 import ssl
-import tempfile
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import yaml
 from msgspec import Struct
 
 from hybridnet.kube.errors import ConfigError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
+Stamp = tuple[tuple[str, int, int], ...]
 
-class Config(Struct, frozen=True):
-    """How to reach the API server. Paths are empty when not used."""
+
+class Config(Struct, frozen=True, kw_only=True):
+    """How to reach the API server. A file, where one is named, wins over data."""
 
     server: str
     origin: str
     """Where this was read from, for messages."""
     ca: bytes = b""
+    ca_file: str = ""
     certificate: bytes = b""
+    certificate_file: str = ""
     key: bytes = b""
+    key_file: str = ""
     token: str = ""
     token_file: str = ""
-    ca_file: str = ""
     server_name: str = ""
+    """Name in the server's certificate, if not the host of the URL."""
     verify: bool = True
+
+    def stamp(self) -> Stamp:
+        """Changes when a certificate or key on disk does; a missing file is no error here."""
+        names = (name for name in (self.ca_file, self.certificate_file, self.key_file) if name)
+        return tuple(_stamp(name) for name in names)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """A context for the present credentials; None for a plain http server. ConfigError when unusable."""
@@ -42,25 +46,11 @@ class Config(Struct, frozen=True):
             return None
         try:
             return self._context()
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigError(f"the credentials in {self.origin} are not usable: {error}") from error
 
-    def _context(self) -> ssl.SSLContext:
-        data = Path(self.ca_file).read_bytes() if self.ca_file else self.ca
-        context = ssl.create_default_context(cadata=data.decode() if data else None)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.certificate and self.key:
-            # The ssl module takes files only; the key is on disk no longer than this call.
-            with tempfile.NamedTemporaryFile(prefix="hybridnet-") as file:
-                file.write(self.certificate + b"\n" + self.key)
-                file.flush()
-                context.load_cert_chain(file.name)
-        return context
-
     def bearer(self) -> str:
-        """The present token; empty when there is none."""
+        """The present token; empty when there is none. ConfigError when its file is not readable."""
         if not self.token_file:
             return self.token
         try:
@@ -68,43 +58,45 @@ class Config(Struct, frozen=True):
         except OSError as error:
             raise ConfigError(f"the token file {self.token_file} is not readable: {error}") from error
 
-
-class _Named(Struct):
-    name: str
-    cluster: dict[str, Any] = {}
-    user: dict[str, Any] = {}
-    context: dict[str, Any] = {}
-
-
-class _Kubeconfig(Struct, rename={"current_context": "current-context"}):
-    clusters: list[_Named] = []
-    users: list[_Named] = []
-    contexts: list[_Named] = []
-    current_context: str = ""
+    def _context(self) -> ssl.SSLContext:
+        data = _content(self.ca, self.ca_file)
+        context = ssl.create_default_context(cadata=data.decode() if data else None)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate = _content(self.certificate, self.certificate_file)
+        key = _content(self.key, self.key_file)
+        if certificate and key:
+            _load_pair(context, certificate + b"\n" + key)
+        return context
 
 
 def load_config(path: str | Path | None = None) -> Config:
-    """The configuration by the order above. ConfigError says what was looked for."""
-    given = str(path or os.environ.get("KUBECONFIG", "").split(":")[0])
-    if given:
-        return _from_file(Path(given))
+    """The configuration by the order above. ConfigError says what was looked for.
+
+    Several files in ``$KUBECONFIG`` are merged as kubectl does: the first that has an entry wins.
+    """
+    from hybridnet.kube.kubeconfig import read_config  # noqa: PLC0415  (YAML is not needed in a pod)
+
+    if path:
+        return read_config([Path(path)])
+    if given := [Path(name) for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]:
+        return read_config(given)
     if (SERVICE_ACCOUNT / "token").exists():
         return _in_cluster()
     home = Path.home() / ".kube" / "config"
     if home.exists():
-        return _from_file(home)
+        return read_config([home])
     raise ConfigError(
         "no kubeconfig: pass --kubeconfig, set KUBECONFIG, or run as a pod with a service account"
     )
 
 
 def _in_cluster() -> Config:
-    host, port = (
-        os.environ.get("KUBERNETES_SERVICE_HOST", ""),
-        os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
-    )
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise ConfigError("there is a service account but KUBERNETES_SERVICE_HOST is not set")
+        raise ConfigError("there is a service account but KUBERNETES_SERVICE_HOST is not set: is this a pod?")
     address = f"[{host}]" if ":" in host else host
     return Config(
         server=f"https://{address}:{port}",
@@ -114,43 +106,22 @@ def _in_cluster() -> Config:
     )
 
 
-def _from_file(path: Path) -> Config:
+def _content(data: bytes, file: str) -> bytes:
+    return Path(file).read_bytes() if file else data
+
+
+def _load_pair(context: ssl.SSLContext, pair: bytes) -> None:
+    """The ssl module takes files only: one in memory, so that a key from a kubeconfig never is on disk."""
+    descriptor = os.memfd_create("client-certificate")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pair)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _stamp(name: str) -> tuple[str, int, int]:
     try:
-        document = msgspec.convert(yaml.safe_load(path.read_text()), _Kubeconfig)
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
-        raise ConfigError(f"kubeconfig {path} is not usable: {error}") from error
-    context = _entry(document.contexts, document.current_context, "context", path).context
-    cluster = _entry(document.clusters, context.get("cluster", ""), "cluster", path).cluster
-    user = _entry(document.users, context.get("user", ""), "user", path).user
-    if "server" not in cluster:
-        raise ConfigError(f"kubeconfig {path}: the cluster has no server")
-    return Config(
-        server=str(cluster["server"]).rstrip("/"),
-        origin=str(path),
-        ca=_material(cluster, "certificate-authority", path),
-        certificate=_material(user, "client-certificate", path),
-        key=_material(user, "client-key", path),
-        token=str(user.get("token", "")),
-        token_file=str(user.get("tokenFile", "")),
-        server_name=str(cluster.get("tls-server-name", "")),
-        verify=not cluster.get("insecure-skip-tls-verify", False),
-    )
-
-
-def _entry(entries: list[_Named], name: str, what: str, path: Path) -> _Named:
-    for entry in entries:
-        if entry.name == name:
-            return entry
-    raise ConfigError(f"kubeconfig {path} has no {what} called {name!r}")
-
-
-def _material(section: dict[str, Any], name: str, path: Path) -> bytes:
-    """``NAME-data`` (base64) or the content of the file ``NAME``, relative to the kubeconfig."""
-    if data := section.get(f"{name}-data"):
-        return base64.b64decode(str(data))
-    if file := section.get(name):
-        try:
-            return Path(path.parent, str(file)).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"kubeconfig {path}: {name} {file} is not readable: {error}") from error
-    return b""
+        status = Path(name).stat()
+    except OSError:
+        return name, 0, 0
+    return name, status.st_mtime_ns, status.st_ino

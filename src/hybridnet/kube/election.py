@@ -1,11 +1,14 @@
 """Leader election over a Lease, as client-go does it.
 
-The holder renews every 2 s. Others take over when the record has not changed for 15 s by their own clock: remote
-clocks are never compared. The holder stops leading when it could not renew for 10 s, before anybody else may
-start. A paused process can still act late, so nothing may rely on the lease for correctness.
+The holder renews every 2 s. Others take over when the record has not changed for its duration by their own clock:
+remote clocks are never compared. The holder stops leading when it could not renew for 10 s, counted from before
+the renewal that succeeded was sent, so before anybody else may start. A process that was suspended can
+still act late, so nothing may rely on the lease for correctness.
 """
 
 import asyncio
+import math
+import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,9 +24,11 @@ from hybridnet.model.resource import LEASES
 
 log = structlog.get_logger(__name__)
 
+RELEASE_SECONDS = 2.0
+
 
 class LeaderElector:
-    """One candidate."""
+    """One candidate, called *identity*, for the lease *namespace*/*name*. Times are in seconds."""
 
     def __init__(
         self,
@@ -36,6 +41,10 @@ class LeaderElector:
         renew_s: float = 10,
         retry_s: float = 2,
     ) -> None:
+        """ValueError unless *lease_s* > *renew_s* > *retry_s*: leaders could overlap."""
+        if not lease_s > renew_s > retry_s > 0:
+            raise ValueError(f"needs lease_s > renew_s > retry_s > 0, not {lease_s}, {renew_s}, {retry_s}")
+        self.leading = False
         self._client = client
         self._name = name
         self._namespace = namespace
@@ -45,74 +54,95 @@ class LeaderElector:
         self._retry_s = retry_s
         self._seen: Lease | None = None
         self._seen_at = 0.0
-        self.leading = False
+        self._told = ""
+
+    @property
+    def holder(self) -> str:
+        """Identity of the leader as last seen; empty when there is none."""
+        return self._seen.spec.holder_identity if self._seen else ""
 
     async def run(
         self, on_started: Callable[[], Awaitable[None]], on_stopped: Callable[[], None] | None = None
     ) -> None:
-        """Stand for election until cancelled; *on_started* runs while leading and is cancelled when that ends.
+        """Stand for election until cancelled, for any number of terms.
 
-        When *on_started* itself ends or raises, the lease is given back and its error passes on.
+        *on_started* runs while leading and is cancelled when that ends; *on_stopped* is called when it has ended.
+        When *on_started* ends by itself, the lease is given back and its result passes on.
         """
         while True:
             await self._acquire()
-            log.info("lease acquired", lease=self._name, identity=self._identity)
-            self.leading = True
             work = asyncio.ensure_future(on_started())
             try:
                 await self._hold(work)
             finally:
-                self.leading = False
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-                if on_stopped is not None:
-                    on_stopped()
-                await self._release()
-            if work.done() and not work.cancelled() and (error := work.exception()) is not None:
-                raise error
+                await self._end(work, on_stopped)
+            if not work.cancelled():
+                work.result()
+                return
 
     async def _acquire(self) -> None:
-        won = await self._try()
-        while not won:
-            await asyncio.sleep(self._retry_s)
-            won = await self._try()
+        while True:
+            if await self._try():
+                break
+            await asyncio.sleep(self._retry_s * random.uniform(1.0, 1.2))  # noqa: S311  (candidates spread)
+        self.leading = True
+        log.info("lease acquired", lease=self._name, identity=self._identity)
 
-    async def _hold(self, work: "asyncio.Future[None]") -> None:
+    async def _hold(self, work: asyncio.Future[None]) -> None:
+        """Renew until the work ends or the lease is lost."""
         renewed = time.monotonic()
         while True:
             await asyncio.wait((work,), timeout=self._retry_s)
+            started = time.monotonic()
             if work.done():
                 return
-            remaining = renewed + self._renew_s - time.monotonic()
-            try:
-                async with asyncio.timeout(max(remaining, 0)):
-                    if await self._try():
-                        renewed = time.monotonic()
-                        continue
-            except TimeoutError:
-                log.warning("lease not renewed in time", lease=self._name)
-            if time.monotonic() - renewed >= self._renew_s or self._holder() != self._identity:
-                log.error("lease lost", lease=self._name, holder=self._holder())
+            if await self._renew(renewed + self._renew_s - started):
+                renewed = started
+            elif time.monotonic() - renewed >= self._renew_s or self.holder != self._identity:
+                log.error("lease lost", lease=self._name, identity=self._identity, holder=self.holder)
                 return
 
-    def _holder(self) -> str:
-        return self._seen.spec.holder_identity if self._seen else ""
+    async def _renew(self, seconds: float) -> bool:
+        """One attempt of at most *seconds*."""
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                return await self._try()
+        except TimeoutError:
+            return False
+
+    async def _end(self, work: asyncio.Future[None], on_stopped: Callable[[], None] | None) -> None:
+        """The lease is given back only when the work has really ended."""
+        work.cancel()
+        await asyncio.wait((work,))
+        self.leading = False
+        if on_stopped is not None:
+            on_stopped()
+        if self.holder == self._identity:
+            await self._release()
 
     async def _try(self) -> bool:
         """Acquire or renew; whether we hold the lease now."""
         try:
             lease = await self._read()
             self._observe(lease)
-            spec = lease.spec
-            expired = time.monotonic() - self._seen_at >= self._lease_s
-            if spec.holder_identity and spec.holder_identity != self._identity and not expired:
+            if not self._may_take(lease.spec):
                 return False
-            written = await self._client.replace(LEASES, structs.replace(lease, spec=self._renewed(spec)))
-            self._observe(written)
+            self._observe(
+                await self._client.replace(LEASES, structs.replace(lease, spec=self._record(lease.spec)))
+            )
         except ApiError as error:
-            log.warning("lease not acquired", lease=self._name, error=error.message)
+            level = log.warning if error.reason != self._told else log.debug
+            level("lease not written", lease=self._name, identity=self._identity, error=error.message)
+            self._told = error.reason
             return False
+        self._told = ""
         return True
+
+    def _may_take(self, spec: LeaseSpec) -> bool:
+        if not spec.holder_identity or spec.holder_identity == self._identity:
+            return True
+        duration = spec.lease_duration_seconds or self._lease_s
+        return time.monotonic() - self._seen_at >= duration
 
     async def _read(self) -> Lease:
         try:
@@ -122,29 +152,30 @@ class LeaderElector:
             return await self._client.create(LEASES, Lease(metadata=metadata))
 
     def _observe(self, lease: Lease) -> None:
-        if self._seen is None or lease.metadata.resource_version != self._seen.metadata.resource_version:
-            self._seen, self._seen_at = lease, time.monotonic()
+        """Note when a record was first seen, by our clock."""
+        if self._seen is None or lease.spec != self._seen.spec:
+            self._seen_at = time.monotonic()
+        self._seen = lease
 
-    def _renewed(self, spec: LeaseSpec) -> LeaseSpec:
+    def _record(self, before: LeaseSpec) -> LeaseSpec:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        mine = spec.holder_identity == self._identity
+        mine = before.holder_identity == self._identity
         return LeaseSpec(
             holder_identity=self._identity,
-            lease_duration_seconds=int(max(self._lease_s, 1)),
-            acquire_time=spec.acquire_time if mine else now,
+            lease_duration_seconds=math.ceil(self._lease_s),
+            acquire_time=before.acquire_time if mine else now,
             renew_time=now,
-            lease_transitions=spec.lease_transitions + (0 if mine else 1),
+            lease_transitions=before.lease_transitions + (0 if mine else 1),
         )
 
     async def _release(self) -> None:
         """Give the lease back so that the next one need not wait for it to expire."""
-        if self._seen is None or self._holder() != self._identity:
+        if self._seen is None:
             return
         spec = structs.replace(self._seen.spec, holder_identity="", lease_duration_seconds=1)
         try:
-            async with asyncio.timeout(2):
-                await self._client.replace(LEASES, structs.replace(self._seen, spec=spec))
-            log.info("lease released", lease=self._name)
+            async with asyncio.timeout(RELEASE_SECONDS):
+                self._observe(await self._client.replace(LEASES, structs.replace(self._seen, spec=spec)))
+            log.info("lease released", lease=self._name, identity=self._identity)
         except (ApiError, TimeoutError) as error:
-            log.warning("lease not released", lease=self._name, error=str(error))
-        self._seen = None
+            log.warning("lease not released, it will expire", lease=self._name, error=str(error))

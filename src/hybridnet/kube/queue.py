@@ -5,13 +5,12 @@ twice at once. The number of waiting keys is bounded by the number of objects, s
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 import structlog
 
-from hybridnet.kube.errors import ApiError
+from hybridnet.kube.errors import ApiError, Conflict
 
 log = structlog.get_logger(__name__)
 
@@ -19,13 +18,14 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_EXPONENT = 16
 
 
 class WorkQueue(Generic[K]):
     """Keys to work on. Used from one event loop."""
 
     def __init__(self) -> None:
-        self._ready: deque[K] = deque()
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
         """Keys in ``_ready``."""
         self._active: set[K] = set()
@@ -33,10 +33,10 @@ class WorkQueue(Generic[K]):
         """Active keys that were added meanwhile."""
         self._attempts: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._active) + len(self._timers)
+        """Keys that wait, are worked on, or have a pause."""
+        return len(self._waiting) + len(self._active) + len(self._timers)
 
     def add(self, key: K) -> None:
         """Work on *key* as soon as possible; an announced retry of it becomes now."""
@@ -47,15 +47,11 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.append(key)
-            self._wake.set()
+            self._ready.put_nowait(key)
 
     async def get(self) -> K:
-        """The next key, now active until :meth:`done`."""
-        while not self._ready:
-            self._wake.clear()
-            await self._wake.wait()
-        key = self._ready.popleft()
+        """The next key, now active until :meth:`done` or :meth:`retry`."""
+        key = await self._ready.get()
         self._waiting.discard(key)
         self._active.add(key)
         return key
@@ -69,17 +65,11 @@ class WorkQueue(Generic[K]):
         """Work on *key* failed: again after a pause, which is returned in seconds."""
         attempts = self._attempts.get(key, 0)
         self._attempts[key] = attempts + 1
-        pause = float(min(FIRST_PAUSE_SECONDS * 2 ** min(attempts, 16), LONGEST_PAUSE_SECONDS))
+        pause = float(min(FIRST_PAUSE_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT), LONGEST_PAUSE_SECONDS))
         self._finish(key)
         if key not in self._waiting:
             self._timers[key] = asyncio.get_running_loop().call_later(pause, self.add, key)
         return pause
-
-    def _finish(self, key: K) -> None:
-        self._active.discard(key)
-        if key in self._again:
-            self._again.discard(key)
-            self.add(key)
 
     async def run_workers(self, count: int, reconcile: Callable[[K], Awaitable[None]]) -> None:
         """Work with *count* workers until cancelled. Whatever *reconcile* raises means: try again later."""
@@ -87,11 +77,19 @@ class WorkQueue(Generic[K]):
             for _ in range(count):
                 group.create_task(self._work(reconcile))
 
+    def _finish(self, key: K) -> None:
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
     async def _work(self, reconcile: Callable[[K], Awaitable[None]]) -> None:
         while True:
             key = await self.get()
             try:
                 await reconcile(key)
+            except Conflict as error:
+                log.debug("conflict", key=key, error=error.message, retry_in=self.retry(key))
             except ApiError as error:
                 log.warning("failed", key=key, error=error.message, retry_in=self.retry(key))
             except Exception:

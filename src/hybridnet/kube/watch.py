@@ -1,11 +1,11 @@
-"""A watch: changes after a resourceVersion, one at a time, until the server or the network ends it.
+"""The lines of a watch: changes after a resourceVersion, one at a time, until the server or the network ends it.
 
 Bookmarks keep the version fresh when nothing that matches happens, and prove that the connection lives: the server
 sends one a minute, so a silence of 150 s is a dead peer, not a quiet one.
 """
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
 
 import aiohttp
@@ -13,8 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from hybridnet.kube import codec
-from hybridnet.kube.client import Client
-from hybridnet.kube.errors import ApiError, Expired, error_of
+from hybridnet.kube.errors import Malformed, error_of
 from hybridnet.model.meta import KubeObject
 from hybridnet.model.resource import Resource
 
@@ -33,54 +32,47 @@ class Change(Struct, Generic[T], frozen=True):
     rejected: codec.Rejected | None = None
 
 
-async def watch(
-    client: Client,
-    resource: Resource[T],
-    resource_version: str,
-    namespace: str = "",
-    *,
-    label_selector: str = "",
-    field_selector: str = "",
-) -> AsyncIterator[Change[T]]:
-    """Changes after *resource_version*. Ends when the server ends it; Expired, Unavailable, Forbidden."""
-    query = {
+def watch_query(resource_version: str) -> dict[str, str]:
+    """The query of a watch after *resource_version*."""
+    return {
         "watch": "true",
         "allowWatchBookmarks": "true",
         "resourceVersion": resource_version,
         "timeoutSeconds": str(random.randint(*_LIFETIME_SECONDS)),  # noqa: S311  (spreads reconnections)
     }
-    query |= {k: v for k, v in (("labelSelector", label_selector), ("fieldSelector", field_selector)) if v}
-    async with client.stream(resource.path(namespace), query, SILENCE_SECONDS) as stream:
-        async for line in _lines(stream):
-            yield _parse(resource, line)
+
+
+async def read_changes(
+    resource: Resource[T], stream: aiohttp.StreamReader
+) -> AsyncGenerator[Change[T], None]:
+    """Changes, one for each line of any length: aiohttp's own reader refuses those above its buffer.
+
+    Raises what an ERROR line says: mostly Expired.
+    """
+    rest: list[bytes] = []
+    async for chunk in stream.iter_any():
+        *lines, tail = chunk.split(b"\n")
+        for line in lines:
+            whole = b"".join((*rest, line)) if rest else line
+            rest.clear()
+            if whole:
+                yield _parse(resource, whole)
+        if tail:
+            rest.append(tail)
 
 
 def _parse(resource: Resource[T], line: bytes) -> Change[T]:
-    event = codec.RAW_EVENT.decode(line)
+    try:
+        event = codec.RAW_EVENT.decode(line)
+    except msgspec.DecodeError as error:
+        raise Malformed(200, "Malformed", f"a line of the watch of {resource.plural}: {error}") from error
     if event.type == "ERROR":
-        raise _failure(event)
+        raise error_of(0, bytes(event.object), f"watch {resource.plural}")
     if event.type == "BOOKMARK":
-        return Change("BOOKMARK", codec.NAMED.decode(event.object).metadata.resource_version)
+        return Change("BOOKMARK", codec.identify(event.object).resource_version)
     try:
         obj = codec.decode(resource, event.object)
-    except msgspec.DecodeError as error:
-        version = codec.NAMED.decode(event.object).metadata.resource_version
-        return Change(event.type, version, rejected=codec.reject(event.object, str(error)))
+    except Malformed as error:
+        version = codec.identify(event.object).resource_version
+        return Change(event.type, version, rejected=codec.reject(event.object, error))
     return Change(event.type, obj.metadata.resource_version, obj)
-
-
-def _failure(event: codec.RawEvent) -> ApiError:
-    status = codec.WATCH_STATUS.decode(event.object)
-    if status.code == 410 or status.reason in ("Expired", "Gone"):
-        return Expired(410, status.reason, status.message)
-    return error_of(status.code or 500, bytes(event.object), "watch")
-
-
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length: aiohttp's own reader refuses those above its buffer."""
-    rest = b""
-    async for chunk in stream.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line
