@@ -38,11 +38,11 @@ def subnet(range_: dict[str, Any], **spec: Any) -> Manifest:
     }
 
 
-def v4(cidr: str = "192.168.8.0/24", **fields: Any) -> Manifest:
+def v4(cidr: str = "192.168.8.0/24", /, **fields: Any) -> Manifest:
     return subnet({"version": "4", "cidr": cidr, **fields})
 
 
-def v6(cidr: str = "fd00:8::/64", **fields: Any) -> Manifest:
+def v6(cidr: str = "fd00:8::/64", /, **fields: Any) -> Manifest:
     return subnet({"version": "6", "cidr": cidr, **fields})
 
 
