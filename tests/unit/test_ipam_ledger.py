@@ -263,9 +263,25 @@ class BookAgainstModel(RuleBasedStateMachine):
         """The claim behind a mark is written."""
         if self.marks:
             address = data.draw(st.sampled_from(sorted(self.marks)))
-            self.claims[address] = self.marks.pop(address)
+            self.claims.setdefault(address, self.marks.pop(address))
             self.write()
             self.ledger.unmark(address)
+
+    @rule(offset=st.integers(0, 15))
+    def foreign_claim(self, offset: int) -> None:
+        """Another manager was faster, perhaps on an address that is marked here."""
+        self.claims.setdefault(BASE + offset, "foreign")
+        self.write()
+
+    @rule(data=st.data())
+    def collide(self, data: st.DataObject) -> None:
+        """Another manager claims what is marked here, and may give it back before our write has ended."""
+        if self.marks:
+            address = data.draw(st.sampled_from(sorted(self.marks)))
+            self.foreign_claim(address - BASE)
+            if data.draw(st.booleans()):
+                del self.claims[address]
+                self.write()
 
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:

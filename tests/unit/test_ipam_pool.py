@@ -87,6 +87,8 @@ def test_reserving_an_address_in_use_takes_effect_when_it_is_freed() -> None:
     assert (subnet.total, subnet.used, subnet.available) == (1, 0, 1)
     subnet.free(number("10.0.0.1"))
     assert given_out(subnet, 2) == ["10.0.0.2"]
+    subnet.free(number("10.0.0.2"))
+    assert given_out(subnet, 2) == ["10.0.0.2"], "the reserved one would be next"
     subnet.change(parse("10.0.0.0/30"))
     assert given_out(subnet, 1) == ["10.0.0.1"]
 
@@ -198,10 +200,22 @@ class PoolAgainstModel(RuleBasedStateMachine):
             self.cursor = expected
 
     @rule(offset=SMALL)
-    def release(self, offset: int) -> None:
+    def release_any(self, offset: int) -> None:
         """Free one, held or not."""
         self.subnet.free(number(f"10.0.0.{offset}"))
         self.held.discard(offset)
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """Free a held one."""
+        if self.held:
+            self.release_any(data.draw(st.sampled_from(sorted(self.held))))
+
+    @rule()
+    def allocate_everything(self) -> None:
+        """Every usable address is given exactly once, no other one is."""
+        for _ in range(15):
+            self.allocate()
 
     @rule(offset=SMALL)
     def hold_from_elsewhere(self, offset: int) -> None:

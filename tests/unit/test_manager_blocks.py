@@ -258,6 +258,48 @@ def test_a_claim_without_record_is_found_again_by_the_next_manager() -> None:
     asyncio.run(crash())
 
 
+@pytest.mark.spec("F3")
+def test_a_claim_in_another_block_is_found_as_well() -> None:
+    async def crash() -> None:
+        server = Server()
+        first, second = (Manager(server, "10.0.0.0/16") for _ in range(2))
+        given = await first.give("pod")
+        await second.blocks.refresh(Family.V4, given[0].address // 256)
+        second.book.pools["s0"].restore_cursor(given[0].address + 5000)
+        assert await second.give("pod") == given
+        assert len(server.holders()) == 1
+
+    asyncio.run(crash())
+
+
+@pytest.mark.spec("W4", "W9")
+@pytest.mark.parametrize("seed", range(8))
+def test_claims_and_releases_of_two_managers_never_undo_each_other(seed: int) -> None:
+    async def churn() -> None:
+        server = Server(seed, faults=0.05)
+        managers = [Manager(server, "10.0.0.0/28") for _ in range(2)]
+        dice = random.Random(seed)  # noqa: S311
+
+        async def live(number: int) -> None:
+            manager = managers[number % 2]
+            for life in range(6):
+                owner = f"{number}-{life}"
+                try:
+                    [grant] = await manager.give(owner)
+                except Exhausted:
+                    await manager.blocks.refresh(Family.V4, 10 << 16)
+                    continue
+                for _ in range(dice.randrange(4)):
+                    await asyncio.sleep(0)
+                assert owner in server.holders().values(), "a committed claim was undone by somebody else"
+                await manager.allocator.release(Family.V4, grant.address, owner)
+
+        await asyncio.gather(*(live(number) for number in range(12)))
+        assert server.holders() == {}
+
+    asyncio.run(churn())
+
+
 def test_claims_that_no_longer_fit_are_given_back() -> None:
     async def move() -> None:
         server = Server()
