@@ -90,7 +90,9 @@ def test_a_pod_that_names_an_unknown_network_is_told_so_and_others_start(cluster
     )
     eventually(
         "the other pod runs",
-        lambda: cluster.kubectl("get", "pod", "fine", "-n", ns, "-o", "jsonpath={.status.phase}") == "Running",
+        lambda: (
+            cluster.kubectl("get", "pod", "fine", "-n", ns, "-o", "jsonpath={.status.phase}") == "Running"
+        ),
     )
 
 
@@ -159,8 +161,10 @@ def test_an_agent_without_permission_says_which_and_the_pod_hears_of_it(cluster:
     stranger = cluster.plane.kubeconfig_for("somebody", inner=True)
     with agent_with(cluster, "node3", f"--kubeconfig={stranger}") as log:
         apply(cluster, pod("waiting", {}, "node3"), pod("fine", {}, "node2"), namespace=ns)
-        eventually("describe shows the agent's answer", described(cluster, ns, "waiting", "agent", "API server"))
-            text = Path(log).read_text()
+        eventually(
+            "describe shows the agent's answer", described(cluster, ns, "waiting", "agent", "API server")
+        )
+        text = Path(log).read_text()
         assert "forbidden" in text
         assert "RBAC" in text
         phase = ("get", "pod", "fine", "-n", ns, "-o", "jsonpath={.status.phase}")
