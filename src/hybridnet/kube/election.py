@@ -70,40 +70,45 @@ class LeaderElector:
         When *on_started* ends by itself, the lease is given back and its result passes on.
         """
         while True:
-            await self._acquire()
+            acquired = await self._acquire()
             work = asyncio.ensure_future(on_started())
             try:
-                await self._hold(work)
+                await self._hold(work, acquired)
             finally:
                 await self._end(work, on_stopped)
             if not work.cancelled():
                 work.result()
                 return
 
-    async def _acquire(self) -> None:
+    async def _acquire(self) -> float:
+        """Wait for the lease and return when the attempt that got it began.
+
+        An answer that comes late counts as none: the lease might have passed to somebody else by then.
+        """
         while True:
-            if await self._try():
+            started = time.monotonic()
+            if await self._attempt(self._renew_s):
                 break
             await asyncio.sleep(self._retry_s * random.uniform(1.0, 1.2))  # noqa: S311  (candidates spread)
         self.leading = True
         log.info("lease acquired", lease=self._name, identity=self._identity)
+        return started
 
-    async def _hold(self, work: asyncio.Future[None]) -> None:
-        """Renew until the work ends or the lease is lost."""
-        renewed = time.monotonic()
+    async def _hold(self, work: asyncio.Future[None], renewed: float) -> None:
+        """Renew until the work ends or the lease is lost; it was last renewed at *renewed* by our clock."""
         while True:
             await asyncio.wait((work,), timeout=self._retry_s)
             started = time.monotonic()
             if work.done():
                 return
-            if await self._renew(renewed + self._renew_s - started):
+            if await self._attempt(renewed + self._renew_s - started):
                 renewed = started
             elif time.monotonic() - renewed >= self._renew_s or self.holder != self._identity:
                 log.error("lease lost", lease=self._name, identity=self._identity, holder=self.holder)
                 return
 
-    async def _renew(self, seconds: float) -> bool:
-        """One attempt of at most *seconds*."""
+    async def _attempt(self, seconds: float) -> bool:
+        """One attempt to acquire or renew, of at most *seconds*."""
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 return await self._try()
