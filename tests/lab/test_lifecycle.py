@@ -77,7 +77,7 @@ def test_a_lab_can_be_used_by_later_commands_and_ends_with_pods_that_ignore_sign
     with pytest.raises(LabExists, match="lab down"):
         small(NAME) and small(NAME)
     found = labs.find(NAME)
-    assert labs.ready_nodes(found.plane) == {"node1"}
+    assert found.plane.api.ready_nodes() == {"node1"}
     run_pod(found, marker)
     assert "node1/kubelet" in found.logs
     assert run(["hostname"], found.node("node1").shell).stdout == b"node1\n"

@@ -15,7 +15,6 @@ from pathlib import Path
 from hybridnet.lab import cgroups, fabric, image, node, plugin, reaper, state, system
 from hybridnet.lab.binaries import Binaries, require
 from hybridnet.lab.controlplane import ControlPlane, Endpoint
-from hybridnet.lab.errors import CommandFailed
 from hybridnet.lab.node import Node
 from hybridnet.lab.processes import Place, wait_for
 from hybridnet.lab.progress import Progress
@@ -171,20 +170,7 @@ class _Bringup:
         wanted = set(names)
         wait_for(
             "not all nodes",
-            lambda: wanted <= ready_nodes(self._cluster.plane),
+            lambda: wanted <= self._cluster.plane.api.ready_nodes(),
             timeout=NODES_TIMEOUT,
-            interval=0.3,
+            interval=0.1,
         )
-
-
-def ready_nodes(plane: ControlPlane) -> set[str]:
-    """Names of the nodes that Kubernetes calls ready and that pods may use."""
-    template = (
-        r'{range .items[*]}{.metadata.name}{" "}{.status.conditions[?(@.type=="Ready")].status}{" "}'
-        r'{.spec.taints[*].key}{"\n"}{end}'
-    )
-    try:
-        lines = plane.kubectl("get", "nodes", "-o", f"jsonpath={template}").splitlines()
-    except CommandFailed:
-        return set()
-    return {fields[0] for line in lines if (fields := line.split())[1:] == ["True"]}

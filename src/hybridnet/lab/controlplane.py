@@ -8,9 +8,8 @@ The API server's own reconciler of the ``kubernetes`` Service is off on loopback
 """
 
 import contextlib
-import http.client
+import functools
 import socket
-import ssl
 import tempfile
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_network
@@ -19,6 +18,7 @@ from typing import Self
 
 from msgspec import Struct
 
+from hybridnet.lab.api import Api
 from hybridnet.lab.binaries import API, Binaries, require
 from hybridnet.lab.certificates import Authority, kubeconfig, private_key, write_private
 from hybridnet.lab.processes import HERE, Place, Process, run, start, wait_for
@@ -123,6 +123,13 @@ class ControlPlane:
             write_private(path, kubeconfig(server, self.authority.pair.certificate, pair, user))
         return path
 
+    @functools.cached_property
+    def api(self) -> Api:
+        """The API server with the administrator's rights."""
+        pair = self.authority.client(ADMIN, (ADMIN_GROUP,))
+        certificate, key = pair.write(self._pki(""), "admin")
+        return Api(str(self.endpoint.reached), self.endpoint.port, self._pki("ca.crt"), certificate, key)
+
     def kubectl(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> str:
         """Run kubectl as administrator and return its output. CommandFailed."""
         command = [self._binaries["kubectl"], f"--kubeconfig={self.kubeconfig}", *arguments]
@@ -168,17 +175,7 @@ class ControlPlane:
 
     def is_ready(self) -> bool:
         """Whether ``/readyz`` says ok right now."""
-        context = ssl.create_default_context(cadata=self.authority.pair.certificate.decode())
-        connection = http.client.HTTPSConnection(
-            str(self.endpoint.reached), self.endpoint.port, timeout=5, context=context
-        )
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return self.api.is_ready()
 
     def stop(self) -> None:
         """End all processes; a process that clients wait for goes last."""

@@ -7,7 +7,7 @@ the manifests in ``deploy/`` give them, so a permission that is missing is notic
 import sys
 from pathlib import Path
 
-import msgspec
+import yaml
 
 from hybridnet.lab.binaries import CHECKOUT
 from hybridnet.lab.controlplane import ControlPlane
@@ -43,9 +43,11 @@ def apply_objects(plane: ControlPlane) -> None:
     manifests = CHECKOUT / "deploy"
     if not manifests.is_dir():
         raise ProgramMissing(f"no manifests in {manifests}: run the lab from a checkout of the repository")
-    plane.kubectl("create", f"--filename={manifests / 'crds'}", f"--filename={manifests / 'rbac'}")
-    plane.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
-    plane.kubectl("create", "--filename=-", stdin=msgspec.json.encode(networks()))
+    for path in (*sorted(manifests.glob("crds/*.yaml")), *sorted(manifests.glob("rbac/*.yaml"))):
+        for manifest in yaml.load_all(path.read_bytes(), yaml.CSafeLoader):
+            plane.api.create(manifest)
+    for manifest in networks():
+        plane.api.create(manifest)
 
 
 def start_manager(
@@ -88,7 +90,7 @@ def launch_agent(plane: ControlPlane, node: Node, logs: Path) -> Process:
     return start("agent", command, logs / "agent.log", node.place)
 
 
-def networks() -> dict[str, object]:
+def networks() -> list[dict[str, object]]:
     """The lab's Networks and Subnets: one overlay, one untagged underlay, both dual stack."""
     overlay = _network("overlay", {"type": "Overlay", "netID": OVERLAY_ID})
     selector = {"kubernetes.io/os": "linux"}
@@ -97,7 +99,7 @@ def networks() -> dict[str, object]:
     )
     subnets = [_subnet("overlay", each, gateway=False) for each in OVERLAY]
     subnets += [_subnet("underlay", each, gateway=True) for each in UNDERLAY]
-    return {"apiVersion": "v1", "kind": "List", "items": [overlay, underlay, *subnets]}
+    return [overlay, underlay, *subnets]
 
 
 def _network(name: str, spec: dict[str, object]) -> dict[str, object]:
