@@ -13,8 +13,7 @@ from hybridnet.model.core import Event, ObjectReference
 from hybridnet.model.meta import ObjectMeta
 from hybridnet.model.network import Network, NetworkSpec
 from hybridnet.model.resource import EVENTS, NETWORKS
-
-PATIENCE = 60.0
+from tests.api.patience import until
 
 
 def with_recorder(kubeconfig: Path, scenario: Callable[[Client, EventRecorder], Awaitable[None]]) -> None:
@@ -32,12 +31,6 @@ def pod(name: str) -> ObjectReference:
 async def events_of(client: Client, target: ObjectReference) -> list[Event]:
     selector = f"involvedObject.uid={target.uid}"
     return (await client.list(EVENTS, field_selector=selector)).items
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 def test_repeats_raise_a_count_and_different_messages_stay_apart(api_kubeconfig: Path) -> None:

@@ -62,13 +62,14 @@ class EventRecorder:
 
     def __init__(self, client: Client, component: str) -> None:
         """*component* is what ``kubectl describe`` shows as the event's origin."""
+        self.dropped = 0
+        """Events that were lost because too many waited."""
         self._client = client
         self._component = component
         self._waiting: dict[_Key, _Waiting] = {}
         self._written: dict[_Key, _Written] = {}
         self._writer: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
-        self._dropped = 0
 
     def event(self, target: ObjectReference, kind: str, reason: str, message: str) -> None:
         """Record an event of type *kind* (Normal or Warning) about *target*. Returns at once, never raises."""
@@ -98,9 +99,9 @@ class EventRecorder:
             log.warning("events not written", count=len(self._waiting))
 
     def _drop(self, key: _Key) -> None:
-        if self._dropped % LIMIT == 0:
+        if self.dropped % LIMIT == 0:
             log.warning("events dropped: too many wait", object=key.target.name, reason=key.reason)
-        self._dropped += 1
+        self.dropped += 1
 
     def _ensure_writer(self) -> None:
         if self._writer is None or self._writer.done():
