@@ -65,7 +65,9 @@ def apply(cluster: Cluster, *manifests: Manifest, namespace: str = "default") ->
 def namespace(cluster: Cluster, name: str) -> Iterator[str]:
     """A Kubernetes namespace of one test; gone, with all that was in it, afterwards."""
     cluster.kubectl("create", "namespace", name)
+    account = ("get", "serviceaccount", "default", "-n", name, "--ignore-not-found", "-o", "name")
     try:
+        eventually("the namespace can have pods", lambda: cluster.kubectl(*account), 90)
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -32,6 +32,11 @@ from hybridnet.plan.state import (
 from hybridnet.plan.view import Nic, NodeView, Problem, Vtep
 
 
+_RESOLUTION = (("app_solicit", "1"), ("mcast_resolicit", "3"))
+"""On the tunnel a miss asks the agent first. An entry in use that stays unanswered is asked for by broadcast before
+it is given up, so traffic goes on while neither agent nor API server answers."""
+
+
 class NodePlan(Struct, frozen=True):
     """What a node needs, and what could not be planned."""
 
@@ -107,7 +112,9 @@ def _tunnel(view: NodeView, nic: Nic, vtep: Vtep, vni: int) -> list[KernelObject
         LinkAddress(name, ip_interface(a)) for a in vtep.local_addresses if family_of(a) in view.families
     ]
     neigh = [
-        Sysctl(f"net/ipv{family.value}/neigh/{name}/app_solicit", "1") for family in sorted(view.families)
+        Sysctl(f"net/ipv{family.value}/neigh/{name}/{knob}", value)
+        for family in sorted(view.families)
+        for knob, value in _RESOLUTION
     ]
     quiet = [
         Sysctl(f"net/ipv6/conf/{name}/accept_ra", "0"),
@@ -122,8 +129,6 @@ def _answering(view: NodeView, device: str) -> list[Sysctl]:
         Sysctl(f"net/ipv{family.value}/neigh/{device}/proxy_delay", "0") for family in sorted(view.families)
     ]
     wanted.append(Sysctl(f"net/ipv4/conf/{device}/rp_filter", "0"))
-    if Family.V6 in view.families:
-        wanted.append(Sysctl(f"net/ipv6/conf/{device}/proxy_ndp", "1"))
     return wanted
 
 
@@ -133,4 +138,7 @@ def _node_sysctls(view: NodeView) -> list[Sysctl]:
         if view.nic is not None and view.nic.accept_ra:
             wanted.append(Sysctl(f"net/ipv6/conf/{view.nic.name}/accept_ra", "2"))
         wanted.append(Sysctl("net/ipv6/conf/all/forwarding", "1"))
+        # Not the device's own switch: that one leaves unicast probes (neighbour unreachability detection, RFC
+        # 4861 7.3) to be forwarded to the pod, which must ignore them, so peers would lose the pod every minute.
+        wanted.append(Sysctl("net/ipv6/conf/all/proxy_ndp", "1"))
     return wanted
