@@ -111,7 +111,7 @@ class Client:
         path = resource.path(namespace)
         async with (
             self._transport.exchange("GET", path, query, None, JSON, timeout) as response,
-            aclosing(read_changes(resource, response.content)) as changes,
+            aclosing(read_changes(resource, response.content.iter_any())) as changes,
         ):
             if on_open is not None:
                 on_open()

@@ -5,10 +5,9 @@ sends one a minute, so a silence of 150 s is a dead peer, not a quiet one.
 """
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Generic, TypeVar
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 
@@ -43,14 +42,14 @@ def watch_query(resource_version: str) -> dict[str, str]:
 
 
 async def read_changes(
-    resource: Resource[T], stream: aiohttp.StreamReader
+    resource: Resource[T], chunks: AsyncIterable[bytes]
 ) -> AsyncGenerator[Change[T], None]:
-    """Changes, one for each line of any length: aiohttp's own reader refuses those above its buffer.
+    """Changes, one for each line, however long; lines may be cut anywhere into *chunks*.
 
     Raises what an ERROR line says: mostly Expired.
     """
     rest: list[bytes] = []
-    async for chunk in stream.iter_any():
+    async for chunk in chunks:
         *lines, tail = chunk.split(b"\n")
         for line in lines:
             whole = b"".join((*rest, line)) if rest else line
