@@ -1,83 +1,35 @@
-"""Our nftables tables: replaced as text in one transaction, filled element by element.
+"""Our nftables tables: each replaced as text in one transaction, filled element by element.
 
-libnftables in this process (its text syntax is the documented interface of nftables), no ``nft`` started: one
-element into a large set costs 0.13 ms this way. A context belongs to the network namespace and the thread that
-made it. What the kernel has is kept in Python; reading it back pulls the whole cache, so that is left to the
-start and to audits.
+What the kernel has is kept in Python; reading it back pulls the whole cache, so that is left to the start, to
+audits and to failures. Sets whose elements come one by one (``NftSet.elements`` None) must have names that are
+unique among our tables.
 
-The promise: a transaction is taken whole or not at all, elements survive a change of the chains and a restart of
-the process, and what somebody else deleted comes back with the next audit.
+The promise: a transaction is taken whole or not at all, a table that fails does not hinder another, elements
+survive a change of the chains and a restart of the process, and what somebody else deleted comes back with the
+next audit or the next change that trips over it.
 """
 
-import ctypes
-import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import structlog
 
 from hybridnet.kernel.errors import NftError
+from hybridnet.kernel.libnftables import JSON, STATELESS, TERSE, Nft
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.plan.state import NftSet, NftTable
 
 log = structlog.get_logger(__name__)
 
-_STATELESS, _JSON, _TERSE = 1 << 2, 1 << 4, 1 << 11
-
-Element = tuple[str, str, str]
-"""Set, key, data (empty for a plain set)."""
-_Place = tuple[str, str]
+Element: TypeAlias = tuple[str, str, str]
+"""Set, key, data (empty for a plain set; a mark as ``0x%08x``)."""
+_Place: TypeAlias = tuple[str, str]
 """Set and key."""
 
-
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL("libnftables.so.1")
-    library.nft_ctx_new.restype = ctypes.c_void_p
-    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-        getattr(library, name).restype = ctypes.c_char_p
-        getattr(library, name).argtypes = [ctypes.c_void_p]
-    for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_free"):
-        getattr(library, name).argtypes = [ctypes.c_void_p]
-    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-    return library
-
-
-class Nft:
-    """One libnftables context of one namespace (default: the caller's). One thread at a time."""
-
-    def __init__(self, namespace: Namespace | None = None) -> None:
-        """Raises NftError when libnftables.so.1 is not installed."""
-        try:
-            self._library = _library()
-        except OSError as error:
-            raise NftError(errno.ENOENT, "load libnftables", f"{error}: install the package libnftables1") from error
-        self._context = namespace.run(self._open) if namespace else self._open()
-
-    def _open(self) -> int:
-        context = self._library.nft_ctx_new(0)
-        self._library.nft_ctx_buffer_output(context)
-        self._library.nft_ctx_buffer_error(context)
-        self._context = context
-        self.run("list tables")  # the netlink socket is opened by the first command: here, in the namespace
-        return int(context)
-
-    def run(self, text: str, flags: int = 0) -> str:
-        """Run commands as one transaction and return what they print. NftError with nft's own message."""
-        self._library.nft_ctx_output_set_flags(self._context, flags)
-        failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
-        output = self._library.nft_ctx_get_output_buffer(self._context).decode()
-        error = self._library.nft_ctx_get_error_buffer(self._context).decode()
-        if failed:
-            raise NftError(errno.EINVAL, "nftables transaction", error.strip() or "no message")
-        return str(output)
-
-    def close(self) -> None:
-        """Free the context."""
-        if self._context:
-            self._library.nft_ctx_free(self._context)
-            self._context = 0
+_CHAIN = re.compile(r"^\s*chain (\S+) \{", re.MULTILINE)
+_SET = re.compile(r"^\s*(set|map) (\S+) \{", re.MULTILINE)
 
 
 class NftApplier:
@@ -85,7 +37,9 @@ class NftApplier:
 
     def __init__(self, namespace: Namespace | None = None) -> None:
         self._nft = Nft(namespace)
+        self._wanted: dict[str, NftTable] = {}
         self._tables: dict[str, NftTable] = {}
+        """What of *_wanted* the kernel has taken."""
         self._listings: dict[str, str] = {}
         self._table_of: dict[str, str] = {}
         self._have: dict[_Place, str] = {}
@@ -99,28 +53,29 @@ class NftApplier:
         self._nft.close()
 
     def ensure(self, tables: Sequence[NftTable], *, again: bool = False) -> bool:
-        """Make these the tables; whether anything was written. NftError: nothing was changed.
+        """Make these the tables; whether anything was written. Tables of the same names in other families go.
 
         *again*: write although nothing is new (a device that a chain hooks into has been made anew).
+        NftError: the table that it names is as it was before, the others are as wanted; call again to retry.
         """
-        wanted = {_identity(table): table for table in tables}
-        if wanted == self._tables and not again:
+        self._wanted = {_identity(table): table for table in tables}
+        if self._wanted == self._tables and not again:
             return False
-        for name, table in wanted.items():
-            for item in table.sets:
-                if item.elements is None and item.name not in self._table_of:
-                    self._table_of[item.name] = name
-                    self._adopt(name, item)
-        gone = self._tables.keys() - wanted.keys()
-        self._replace(wanted, gone)
-        self._tables = wanted
+        self._delete_others()
+        todo = [name for name, table in self._wanted.items() if again or self._tables.get(name) != table]
+        failures = self._replace_all(todo)
         self._write(self._missing(), [])
+        if failures:
+            raise failures[0]
         return True
 
     def set_elements(self, scope: str, elements: Iterable[Element]) -> None:
-        """Make *elements* all that *scope* wants. NftError: none of the change was made."""
+        """Make *elements* all that *scope* wants; of two scopes that want one key the later has it.
+
+        NftError: none of the change was made, the next audit tries again.
+        """
         new = {(name, key): data for name, key, data in elements}
-        old = self._scopes.get(scope, set())
+        old = self._scopes.pop(scope, set())
         for place in old - new.keys():
             if self._want.get(place, ("", ""))[0] == scope:
                 del self._want[place]
@@ -128,10 +83,13 @@ class NftApplier:
             self._want[place] = scope, data
         if new:
             self._scopes[scope] = set(new)
-        else:
-            self._scopes.pop(scope, None)
-        changed = {p: d for p, d in new.items() if self._have.get(p) != d}
-        self._write(changed, [p for p in old if p not in self._want and p in self._have])
+        dropped = [place for place in old if place not in self._want]
+        try:
+            self._write(new, dropped)
+        except NftError as error:
+            log.warning("nftables changed by somebody else", scope=scope, error=str(error))
+            self.audit()
+            self._write(new, dropped)
 
     def prune(self) -> None:
         """Remove elements that no scope wants, from now on also in audits. Call it once all is known."""
@@ -139,72 +97,132 @@ class NftApplier:
         self._write({}, [place for place in self._have if place not in self._want])
 
     def audit(self) -> list[str]:
-        """Compare the kernel with what is wanted, repair it; what was repaired, in words."""
-        repaired = [name for name, text in self._listings.items() if self._list(name) != text]
-        if repaired:
-            self._replace(self._tables, set())
-        before = self._have
+        """Compare the kernel with what is wanted, repair it; what was repaired, in words. NftError."""
+        broken = [name for name, table in self._wanted.items() if not self._is_intact(name, table)]
+        failures = self._replace_all(broken)
         self._have = {}
-        for table in self._tables.values():
-            for item in table.sets:
-                if item.elements is None:
-                    self._adopt(_identity(table), item)
+        for name, table in self._tables.items():
+            self._adopt(name, table)
         missing = self._missing()
         surplus = [place for place in self._have if self._pruning and place not in self._want]
-        repaired += [f"element {key} of {name}" for name, key in {**missing, **dict.fromkeys(surplus)}]
         self._write(missing, surplus)
-        if repaired:
-            log.warning("nftables repaired", what=repaired[:20], known_before=len(before))
-        return repaired
+        if failures:
+            raise failures[0]
+        elements = [f"element {key} of {name}" for name, key in (*missing, *surplus)]
+        return [f"table {name}" for name in broken] + elements
+
+    def _is_intact(self, name: str, table: NftTable) -> bool:
+        return self._tables.get(name) == table and self._listings.get(name) == self._list(table)
 
     def _missing(self) -> dict[_Place, str]:
-        return {p: data for p, (_, data) in self._want.items() if self._have.get(p) != data}
+        wanted = ((place, data) for place, (_, data) in self._want.items())
+        return {place: data for place, data in wanted if self._have.get(place) != data}
 
-    def _adopt(self, table: str, item: NftSet) -> None:
-        try:
-            found = self._nft.run(f"list {_kind(item)} {table} {item.name}", _JSON)
-        except NftError:
-            return  # the set is not there yet
-        self._have.update({(item.name, key): data for key, data in _elements(found)})
+    def _delete_others(self) -> None:
+        """Delete our former tables: of names and families that are wanted no more, or by a former process."""
+        names = {table.name for table in (*self._wanted.values(), *self._tables.values())}
+        for entry in _entries(self._nft.run("list tables", JSON), "table"):
+            identity = f"{entry['family']} {entry['name']}"
+            if entry["name"] in names and identity not in self._wanted:
+                self._nft.run(f"delete table {identity}")
+                self._forget(identity)
 
-    def _replace(self, tables: Mapping[str, NftTable], gone: Iterable[str]) -> None:
-        text = "".join(f"delete table {name}\n" for name in gone if self._list(name))
-        text += "".join(_definition(table) for table in tables.values())
+    def _forget(self, identity: str) -> None:
+        self._tables.pop(identity, None)
+        self._listings.pop(identity, None)
+        gone = {name for name, table in self._table_of.items() if table == identity}
+        self._table_of = {name: table for name, table in self._table_of.items() if name not in gone}
+        self._have = {place: data for place, data in self._have.items() if place[0] not in gone}
+
+    def _replace_all(self, names: Iterable[str]) -> list[NftError]:
+        failures: list[NftError] = []
+        for name in names:
+            try:
+                self._replace(name, self._wanted[name])
+            except NftError as error:
+                failures.append(NftError(error.errno, f"write nftables table {name}", error.detail))
+        return failures
+
+    def _replace(self, name: str, table: NftTable) -> None:
+        if name not in self._tables:
+            self._adopt(name, table)
+        definition = _definition(table, self._obsolete(name, table))
         try:
-            self._nft.run(text)
+            self._nft.run(definition)
         except NftError as error:
-            # A set or chain of that name with another type, from another version: make the tables anew. Elements
-            # that no scope has claimed yet are lost; their scopes bring them back in a moment.
-            log.warning("nftables tables made anew", error=str(error))
-            fresh = "".join(f"add table {name}\ndelete table {name}\n" for name in tables)
-            self._nft.run(fresh + text)
-            self._have = {}
-        self._listings = {name: self._list(name) for name in tables}
+            self._make_anew(name, table, error)
+        self._tables[name] = table
+        self._listings[name] = self._list(table)
+        self._table_of |= {item.name: name for item in table.sets if item.elements is None}
 
-    def _list(self, table: str) -> str:
+    def _make_anew(self, name: str, table: NftTable, reason: NftError) -> None:
+        """A chain or set of that name has another type, from another version: replace the table as a whole.
+
+        The elements go with it if their type still fits; else their scopes bring them back in a moment.
+        """
+        fresh = f"add table {name}\ndelete table {name}\n" + _definition(table, "")
+        ours = {item.name for item in table.sets if item.elements is None}
+        kept = {place: data for place, data in self._have.items() if place[0] in ours}
+        elements = "\n".join(_command("add", name, place, data) for place, data in kept.items())
         try:
-            return self._nft.run(f"list table {table}", _STATELESS | _TERSE)
+            self._nft.run(fresh + elements)
+        except NftError:
+            try:
+                self._nft.run(fresh)
+            except NftError:
+                raise reason from None
+            self._have = {place: data for place, data in self._have.items() if place not in kept}
+        log.warning("nftables table made anew", table=name, reason=str(reason))
+
+    def _obsolete(self, name: str, table: NftTable) -> str:
+        """Commands that delete the chains and sets of the kernel's table that *table* does not have."""
+        try:
+            listing = self._nft.run(f"list table {name}", TERSE)
+        except NftError:
+            return ""  # there is no such table yet
+        chains = set(_CHAIN.findall(listing)) - set(_CHAIN.findall(table.chains))
+        sets = set(_SET.findall(listing)) - {(_kind(item), item.name) for item in table.sets}
+        commands = [f"delete chain {name} {chain}" for chain in sorted(chains)]
+        return "\n".join(commands + [f"delete {kind} {name} {item}" for kind, item in sorted(sets)])
+
+    def _list(self, table: NftTable) -> str:
+        """What must not change behind our back: all but counters and elements that come one by one."""
+        name = _identity(table)
+        fixed = [f"list set {name} {item.name}" for item in table.sets if item.elements is not None]
+        try:
+            parts = [self._nft.run(f"list table {name}", STATELESS | TERSE)]
+            parts += [self._nft.run(command) for command in fixed]
         except NftError:
             return ""
+        return "".join(parts)
 
-    def _write(self, add: Mapping[_Place, str], remove: Sequence[_Place]) -> None:
+    def _adopt(self, name: str, table: NftTable) -> None:
+        """Learn the elements that the kernel has."""
+        for item in table.sets:
+            if item.elements is not None:
+                continue
+            try:
+                listing = self._nft.run(f"list {_kind(item)} {name} {item.name}", JSON)
+            except NftError:
+                continue  # the set is not there yet
+            self._table_of[item.name] = name
+            self._have.update({(item.name, key): data for key, data in _elements(listing)})
+
+    def _write(self, wanted: Mapping[_Place, str], dropped: Iterable[_Place]) -> None:
+        """Write what differs from what the kernel has, in one transaction."""
+        add = {p: d for p, d in wanted.items() if p[0] in self._table_of and self._have.get(p) != d}
+        remove = [place for place in dropped if place in self._have]
         lines = [
-            self._command("delete", place, "") for place in (*remove, *(p for p in add if p in self._have))
+            _command("delete", self._table_of[place[0]], place, "")
+            for place in (*remove, *(place for place in add if place in self._have))
         ]
-        lines += [
-            self._command("add", place, data) for place, data in add.items() if place[0] in self._table_of
-        ]
+        lines += [_command("add", self._table_of[place[0]], place, data) for place, data in add.items()]
         if not lines:
             return
         self._nft.run("\n".join(lines))
         for place in remove:
             del self._have[place]
-        self._have.update({p: d for p, d in add.items() if p[0] in self._table_of})
-
-    def _command(self, verb: str, place: _Place, data: str) -> str:
-        name, key = place
-        value = f"{key} : {data}" if data else key
-        return f"{verb} element {self._table_of[name]} {name} {{ {value} }}"
+        self._have.update(add)
 
 
 def _identity(table: NftTable) -> str:
@@ -215,10 +233,16 @@ def _kind(item: NftSet) -> str:
     return "map" if " : " in item.declaration else "set"
 
 
-def _definition(table: NftTable) -> str:
+def _command(verb: str, table: str, place: _Place, data: str) -> str:
+    name, key = place
+    value = f"{key} : {data}" if data else key
+    return f"{verb} element {table} {name} {{ {value} }}"
+
+
+def _definition(table: NftTable, obsolete: str) -> str:
     """Commands that make *table* from whatever it was, keeping its element-wise sets."""
     name = _identity(table)
-    lines = [f"add table {name}", f"flush table {name}"]
+    lines = [f"add table {name}", f"flush table {name}", obsolete]
     for item in table.sets:
         lines.append(f"add {_kind(item)} {name} {item.name} {{ {item.declaration} }}")
         if item.elements is not None:
@@ -230,14 +254,42 @@ def _definition(table: NftTable) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _entries(listing: str, kind: str) -> list[dict[str, Any]]:
+    """The objects of one kind in libnftables' JSON (libnftables-json(5))."""
+    return [entry[kind] for entry in msgspec.json.decode(listing)["nftables"] if kind in entry]
+
+
 def _elements(listing: str) -> list[tuple[str, str]]:
-    """Key and data of each element in libnftables' JSON (libnftables-json(5)); data as a mark is written."""
+    """Key and data of each element of the one set or map listed."""
     found: list[tuple[str, str]] = []
-    for entry in msgspec.json.decode(listing)["nftables"]:
-        body: dict[str, Any] = entry.get("map") or entry.get("set") or {}
+    for body in (*_entries(listing, "set"), *_entries(listing, "map")):
         for item in body.get("elem", ()):
-            if isinstance(item, list):
-                found.append((str(item[0]), f"0x{int(item[1]):08x}"))
-            else:
-                found.append((str(item), ""))
+            key, data = item if isinstance(item, list) else (item, "")
+            found.append((_key(key), _data(data)))
     return found
+
+
+def _key(value: Any) -> str:  # noqa: ANN401  (JSON)
+    """An element's key in text syntax."""
+    match value:
+        case {"elem": {"val": inner}}:
+            return _key(inner)
+        case {"prefix": {"addr": address, "len": length}}:
+            return f"{address}/{length}"
+        case {"concat": list(parts)}:
+            return " . ".join(map(_key, parts))
+    return str(value)
+
+
+def _data(value: Any) -> str:  # noqa: ANN401  (JSON)
+    """An element's data in text syntax: a number as a mark, a verdict with its chain."""
+    match value:
+        case int():
+            return f"0x{value:08x}"
+        case {"jump": {"target": chain}}:
+            return f"jump {chain}"
+        case {"goto": {"target": chain}}:
+            return f"goto {chain}"
+        case dict():
+            return str(next(iter(value)))
+    return str(value)
