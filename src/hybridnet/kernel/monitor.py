@@ -3,10 +3,14 @@
 One multicast socket, read by the event loop. When the kernel had to drop notifications (ENOBUFS), that is an event
 of its own, Overrun: whoever listens must then look at everything once (a lost notification ended the original's
 resolver for good). Changes that this process made itself come back too; ``port`` tells whose request it was.
+
+The neighbour group also carries every change of state of every neighbour, which nobody here wants: a socket filter
+drops those in the kernel, so that a busy neighbour table costs this process nothing.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import socket
 import struct
@@ -15,17 +19,18 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from hybridnet.kernel.address import RTM_DELADDR, RTM_NEWADDR
 from hybridnet.kernel.link import RTM_DELLINK, RTM_NEWLINK
 from hybridnet.kernel.namespace import Namespace
-from hybridnet.kernel.neighbour import RTM_GETNEIGH, parse_neighbour
-from hybridnet.kernel.netlink import SO_RCVBUFFORCE, parse, read_u32, split
+from hybridnet.kernel.neighbour import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, parse_neighbour
+from hybridnet.kernel.netlink import SO_RCVBUFFORCE, SOL_NETLINK, parse, read_u32, split
 from hybridnet.kernel.route import RTM_DELROUTE, RTM_NEWROUTE
 from hybridnet.kernel.rule import RTM_DELRULE, RTM_NEWRULE
 from hybridnet.model.address import IPAddress
 
-RTM_NEWADDR, RTM_DELADDR = 20, 21
 _GROUPS = {"link": 1, "neigh": 3, "addr4": 5, "route4": 7, "rule4": 8, "addr6": 9, "route6": 11, "rule6": 19}
-_NETLINK_ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_SO_ATTACH_FILTER = 26
 _RECEIVE_BUFFER = 8 << 20
 _RTA_TABLE, _FRA_PROTOCOL = 15, 21
 _MESSAGES_AT_ONCE = 256
@@ -115,7 +120,23 @@ def _open() -> socket.socket:
     opened.setblocking(False)
     with contextlib.suppress(PermissionError):
         opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    _drop(opened, RTM_NEWNEIGH, RTM_DELNEIGH)
     opened.bind((0, 0))
     for group in _GROUPS.values():
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        opened.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     return opened
+
+
+def _drop(receiver: socket.socket, *kinds: int) -> None:
+    """Let the kernel discard messages of these types (classic BPF, linux/filter.h)."""
+    # A notification is one message; its type is the 16 bits at offset 4, which BPF loads as big endian.
+    program = [(0x28, 0, 0, 4)]  # ldh [4]
+    for position, kind in enumerate(kinds):
+        to_drop = len(kinds) - position
+        program.append((0x15, to_drop, 0, socket.htons(kind)))  # jeq -> drop
+    program += [(0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]  # ret all; ret nothing
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    receiver.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(buffer))
+    )

@@ -26,7 +26,7 @@ _COLLECTIONS = {
     "Network": "/apis/networking.alibaba.com/v1/networks",
     "Subnet": "/apis/networking.alibaba.com/v1/subnets",
 }
-_SERVED_TIMEOUT = 30.0
+_SERVED_TIMEOUT = 120.0
 
 
 class _Metadata(Struct):
@@ -113,7 +113,7 @@ class Api:
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request; status and body of the answer. OSError, HTTPException."""
-        connection = http.client.HTTPSConnection(*self._address, timeout=10, context=self._context)
+        connection = http.client.HTTPSConnection(*self._address, timeout=60, context=self._context)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -22,7 +22,7 @@ from hybridnet.lab.runtime import Runtime
 from hybridnet.lab.state import Description, NetworkPlugin, ProxyMode
 from hybridnet.lab.topology import addresses_of, free_slot, ipv4_of
 
-NODES_TIMEOUT = 120.0
+NODES_TIMEOUT = 300.0
 """Seconds until all nodes must be ready."""
 
 

@@ -27,7 +27,7 @@ from hybridnet.model.address import IPAddress
 LOOPBACK = IPv4Address("127.0.0.1")
 ADMIN = "lab-admin"
 ADMIN_GROUP = "system:masters"
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 180.0
 """Seconds; 3 are usual, an emulated machine needs 54."""
 
 _COMPONENT_USERS = {

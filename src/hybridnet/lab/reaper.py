@@ -19,7 +19,7 @@ from hybridnet.lab.errors import CleanupFailed
 from hybridnet.lab.processes import run
 from hybridnet.lab.topology import ROOT
 
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 """Seconds for all of it."""
 
 

@@ -53,10 +53,10 @@ class Runtime:
         wait_for(
             f"containerd of {self.node.name}",
             lambda: is_listening(self.node.path(SOCKET)),
-            timeout=30,
+            timeout=120,
             processes=[containerd],
         )
-        run(["ctr", "--namespace=k8s.io", "image", "import", str(archive)], self.node.shell)
+        run(["ctr", "--namespace=k8s.io", "image", "import", str(archive)], self.node.shell, timeout=300)
         return containerd
 
     def start_kubelet(self) -> Process:

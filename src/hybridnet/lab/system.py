@@ -24,7 +24,7 @@ STATE = "/run/hybridnet/sandboxes"
 NIC = "eth0"
 
 _API_VERSION = "networking.alibaba.com/v1"
-_AGENT_TIMEOUT = 60.0
+_AGENT_TIMEOUT = 180.0
 
 
 def needed_folders() -> tuple[Path, ...]:

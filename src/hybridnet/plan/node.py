@@ -31,10 +31,9 @@ from hybridnet.plan.state import (
 )
 from hybridnet.plan.view import Nic, NodeView, Problem, Vtep
 
-
 _RESOLUTION = (("app_solicit", "1"), ("mcast_resolicit", "3"))
-"""On the tunnel a miss asks the agent first. An entry in use that stays unanswered is asked for by broadcast before
-it is given up, so traffic goes on while neither agent nor API server answers."""
+"""On the tunnel a miss asks the agent first. An entry in use that stays unanswered is asked for by broadcast
+before it is given up, so traffic goes on while neither agent nor API server answers."""
 
 
 class NodePlan(Struct, frozen=True):
