@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from hybridnet.cli.main import app
 from hybridnet.model import crd
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "crds"
@@ -13,6 +16,17 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "crds"
 def test_the_generated_files_are_current() -> None:
     on_disk = {path.name: path.read_text() for path in FOLDER.glob("*.yaml")}
     assert on_disk == crd.files(), "run: hybridnet crds --output deploy/crds"
+
+
+def test_the_command_writes_the_same_files(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["crds", "--output", str(tmp_path / "new")])
+    assert done.exit_code == 0, done.output
+    assert {path.name: path.read_text() for path in (tmp_path / "new").iterdir()} == crd.files()
+
+
+def test_the_command_prints_all_of_them() -> None:
+    printed = CliRunner().invoke(app, ["crds"]).stdout
+    assert list(yaml.safe_load_all(printed)) == crd.manifests()
 
 
 def walk(schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ An address is given when an :class:`IPBlock` update that names its owner has suc
 One claim object per address was rejected: restart would read 100,000 objects instead of a few hundred.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from msgspec import field
+from msgspec import Struct, field
 
-from hybridnet.model.meta import ApiStruct, Condition, KubeObject, doc
+from hybridnet.model.meta import BY_TYPE, ApiStruct, Condition, KubeObject, doc
 
 
 class Address(ApiStruct, frozen=True, kw_only=True):
@@ -76,11 +76,25 @@ class IPInstance(KubeObject, frozen=True, kw_only=True):
     status: IPInstanceStatus | None = None
 
 
-class Claim(ApiStruct, frozen=True, kw_only=True):
-    """Who holds one offset of a block."""
+class Claim(Struct, frozen=True, kw_only=True, gc=False):
+    """Who holds one offset of a block: the UID of the pod (or of the retaining owner), and the node that serves
+    the address, empty when it is reserved.
 
-    uid: Annotated[str, doc("UID of the pod (or of the retaining owner).")]
-    node: Annotated[str, doc("Node that serves the address; empty when reserved.")] = ""
+    On the wire it is one text, ``UID node``: the API server checks and copies a block at every claim, and with an
+    object per claim that took 37 ms of its CPU for a full block, with texts it takes 7.
+    """
+
+    uid: str
+    node: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The claim that *text* stands for."""
+        uid, _, node = text.partition(" ")
+        return cls(uid=uid, node=node)
+
+    def __str__(self) -> str:
+        return f"{self.uid} {self.node}" if self.node else self.uid
 
 
 class IPBlockSpec(ApiStruct, frozen=True, kw_only=True):
@@ -88,7 +102,11 @@ class IPBlockSpec(ApiStruct, frozen=True, kw_only=True):
 
     cidr: Annotated[str, doc("The block's address space.", maxLength=49)]
     claims: Annotated[
-        dict[str, Claim], doc("Offset within the block (decimal) to its holder.", maxProperties=256)
+        dict[str, str],
+        doc(
+            "Offset within the block (decimal) to its holder: UID, space, node. No node: reserved.",
+            **{"maxProperties": 256, "x-kubernetes-map-type": "atomic"},
+        ),
     ] = field(default_factory=dict)
 
 
@@ -96,6 +114,11 @@ class IPBlock(KubeObject, frozen=True, kw_only=True):
     """The claims on 256 addresses. Written only by compare-and-swap."""
 
     spec: IPBlockSpec
+
+    def holder(self, offset: int) -> Claim | None:
+        """Who holds the address at *offset*."""
+        text = self.spec.claims.get(str(offset))
+        return None if text is None else Claim.parse(text)
 
 
 class VTEPInfo(ApiStruct, frozen=True, kw_only=True):
@@ -118,7 +141,7 @@ class NodeInfoStatus(ApiStruct, frozen=True, kw_only=True):
     """Health of the node's data plane."""
 
     update_timestamp: Annotated[str | None, doc("When spec changed.", format="date-time")] = None
-    conditions: Annotated[tuple[Condition, ...], doc("What the agent could not do, and why.")] = ()
+    conditions: Annotated[tuple[Condition, ...], doc("What the agent could not do, and why.", **BY_TYPE)] = ()
 
 
 class NodeInfo(KubeObject, frozen=True, kw_only=True):

@@ -92,3 +92,7 @@ class Condition(ApiStruct, frozen=True, kw_only=True):
 def doc(description: str, **schema: object) -> Meta:
     """Describe a field for ``kubectl explain``; *schema* goes into the CRD as it is (CEL, ranges)."""
     return Meta(description=description, extra_json_schema=schema or None)
+
+
+BY_TYPE: dict[str, object] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+"""Schema of a list of conditions: one of each type, each with an owner of its own in server-side apply."""

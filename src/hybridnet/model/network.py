@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import field
 
-from hybridnet.model.meta import ApiStruct, Condition, KubeObject, doc
+from hybridnet.model.meta import BY_TYPE, ApiStruct, Condition, KubeObject, doc
 
 
 class NetworkType(StrEnum):
@@ -125,7 +125,7 @@ class NetworkStatus(ApiStruct, frozen=True, kw_only=True):
         default=None, name="ipv6Statistics"
     )
     dual_stack_statistics: Annotated[Statistics | None, doc("Pairs: only available is meaningful.")] = None
-    conditions: Annotated[tuple[Condition, ...], doc("Whether the network can serve pods.")] = ()
+    conditions: Annotated[tuple[Condition, ...], doc("Whether the network can serve pods.", **BY_TYPE)] = ()
 
 
 class Network(KubeObject, frozen=True, kw_only=True):
@@ -209,7 +209,7 @@ class SubnetStatus(ApiStruct, frozen=True, kw_only=True):
     last_allocated_ip: Annotated[str, doc("Where the allocation cursor stands.")] = field(
         default="", name="lastAllocatedIP"
     )
-    conditions: Annotated[tuple[Condition, ...], doc("Whether the subnet can serve pods.")] = ()
+    conditions: Annotated[tuple[Condition, ...], doc("Whether the subnet can serve pods.", **BY_TYPE)] = ()
 
 
 class Subnet(KubeObject, frozen=True, kw_only=True):
