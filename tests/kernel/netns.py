@@ -34,6 +34,10 @@ class Net:
         for address in addresses:
             self.ip(f"address add {address} dev {name}" + (" nodad" if ":" in address else ""))
 
+    def index_of(self, name: str) -> int:
+        """The index of a device, from ``ip``."""
+        return int(self.ip(f"-o link show dev {name}").partition(":")[0])
+
     def close(self) -> None:
         self.rtnl.close()
         self.namespace.close()

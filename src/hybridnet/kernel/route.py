@@ -31,6 +31,9 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _DST, _OIF, _GATEWAY, _PREFSRC, _TABLE = 1, 4, 5, 7, 15
+_PRIORITY, _MULTIPATH = 6, 9
+_METRIC = {Family.V4: 0, Family.V6: 1024}
+"""What the kernel gives a route that is written without one."""
 _ONLINK = 4
 _CLONED = 0x200
 _TYPES = {RouteType.UNICAST: 1, RouteType.BLACKHOLE: 6, RouteType.UNREACHABLE: 7, RouteType.THROW: 9}
@@ -56,10 +59,10 @@ def delete_route(route: Route, index: int) -> Message:
 def dump_routes(
     rtnl: Rtnl, name_of: Callable[[int], str], *, protocol: int | None = PROTOCOL, table: int = 0
 ) -> list[Route]:
-    """The routes of *protocol* (filtered in the kernel), of both families; None: of
-    anybody; *table* 0: of all tables.
+    """The routes of *protocol* (filtered in the kernel), of both families; *table* 0: of all tables.
 
-    *name_of* maps a device index to a name.
+    Only those without a metric, because we never write one. With *protocol* None all routes of anybody; one of
+    several next hops then names the device of the first. *name_of* maps a device index to a name.
     """
     found: list[Route] = []
     for family in Family:
@@ -80,6 +83,10 @@ def _parse(body: bytes, name_of: Callable[[int], str], protocol: int | None) -> 
         return
     family = FAMILY_OF_AF[af]
     found = parse(body, _RTMSG.size)
+    if protocol is not None and read_u32(found.get(_PRIORITY, b"")) != _METRIC[family]:
+        return
+    if protocol is None and _MULTIPATH in found:
+        found = found | {_OIF: found[_MULTIPATH][4:8]}
     route_type = _TYPE_OF[kind]
     unicast = route_type is RouteType.UNICAST
     yield Route(
