@@ -272,9 +272,9 @@ class World:
         """Every claimed address and the UID of its owner."""
         blocks: list[IPBlock] = (await self.client.list(IPBLOCKS)).items
         return {
-            str(ip_interface(block.spec.cidr).ip + int(offset)): claim.uid
+            str(ip_interface(block.spec.cidr).ip + int(offset)): Claim.parse(text).uid
             for block in blocks
-            for offset, claim in block.spec.claims.items()
+            for offset, text in block.spec.claims.items()
         }
 
     async def wait(self, question: Callable[[], Awaitable[T]], what: str, seconds: float = 10) -> Any:

@@ -71,7 +71,7 @@ OBJECTS: list[dict[str, Any]] = [
         "apiVersion": API,
         "kind": "IPBlock",
         "metadata": {"name": BLOCK},
-        "spec": {"cidr": "10.201.0.0/24", "claims": {"7": {"uid": "1", "node": NODE}}},
+        "spec": {"cidr": "10.201.0.0/24", "claims": {"7": f"1 {NODE}"}},
     },
 ]
 READY = {"type": "Ready", "status": "True", "reason": "Usable", "message": "addresses can be given"}

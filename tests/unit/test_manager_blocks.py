@@ -98,9 +98,9 @@ class Server:
 
     def holders(self) -> dict[tuple[str, str], str]:
         return {
-            (name, offset): claim.uid
+            (name, offset): Claim.parse(text).uid
             for name, block in self.objects.items()
-            for offset, claim in block.spec.claims.items()
+            for offset, text in block.spec.claims.items()
         }
 
 

@@ -80,7 +80,7 @@ class Resolver:
             self._asking.pop(block, None)
             return
         for address in self._asking.pop(block, set()):
-            claim = found.spec.claims.get(str(block_of(address)[1])) if found else None
+            claim = found.holder(block_of(address)[1]) if found else None
             self._tell(address, claim.node if claim else "")
 
     async def _read(self, block: IPNetwork) -> IPBlock | None:

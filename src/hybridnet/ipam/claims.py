@@ -57,7 +57,7 @@ def read_block(block: IPBlock) -> tuple[Family, int, dict[int, Claim]]:
         raise ValueError(f"{block.spec.cidr} is no block of {BLOCK_SIZE} addresses")
     if block_name(cidr) != block.name:
         raise ValueError(f"the block of {block.spec.cidr} is called {block_name(cidr)}")
-    claims = {int(offset): claim for offset, claim in block.spec.claims.items()}
+    claims = {int(offset): Claim.parse(text) for offset, text in block.spec.claims.items()}
     if any(not 0 <= offset < BLOCK_SIZE for offset in claims):
         raise ValueError(f"an offset is not between 0 and {BLOCK_SIZE - 1}")
     return family, int(cidr.network_address) // BLOCK_SIZE, claims
@@ -68,7 +68,9 @@ def write_block(family: Family, number: int, version: str, claims: Mapping[int, 
     cidr, _ = block_of(address_at(family, number * BLOCK_SIZE))
     return IPBlock(
         metadata=ObjectMeta(name=block_name(cidr), resource_version=version),
-        spec=IPBlockSpec(cidr=str(cidr), claims={str(offset): claims[offset] for offset in sorted(claims)}),
+        spec=IPBlockSpec(
+            cidr=str(cidr), claims={str(offset): str(claims[offset]) for offset in sorted(claims)}
+        ),
     )
 
 
