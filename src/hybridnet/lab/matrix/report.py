@@ -1,0 +1,116 @@
+"""The matrix for people (a table and what to do about mismatches) and for programs (JSON)."""
+
+from collections.abc import Iterable
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hybridnet.lab.matrix.cells import Path, Protocol, Result
+from hybridnet.lab.matrix.judge import where_to_look
+from hybridnet.lab.matrix.run import MatrixResult
+from hybridnet.model.address import Family
+
+_SHORT = {Path.MASQUERADED: "masq", Path.NONE: "-"}
+
+
+def to_json(matrix: MatrixResult) -> bytes:
+    """A JSON list with one object a cell."""
+    return msgspec.json.format(msgspec.json.encode([_cell(r) for r in matrix.results]), indent=2)
+
+
+def _cell(result: Result) -> dict[str, object]:
+    cell, expected, seen = result.cell, result.expected, result.seen
+    return {
+        "from": cell.sender.kind,
+        "to": cell.receiver.kind,
+        "sender": cell.sender.name,
+        "receiver": cell.receiver.name,
+        "target": str(cell.target),
+        "placement": cell.row[1],
+        "via": cell.note,
+        "family": f"v{cell.family}",
+        "protocol": cell.protocol,
+        "reached": seen.reached,
+        "source": seen.source,
+        "request": seen.request,
+        "reply": seen.reply,
+        "expected": {
+            "reached": expected.reached,
+            "source": list(result.sources) if expected.reached else [],
+            "request": expected.request,
+            "reply": expected.reply,
+        },
+        "ok": result.ok,
+        "detail": seen.detail,
+        "next": "" if result.ok else where_to_look(result),
+    }
+
+
+def render(matrix: MatrixResult) -> RenderableType:
+    """The table, the mismatches, one line of summary."""
+    bad = [r for r in matrix.results if not r.ok]
+    parts: list[RenderableType] = [_table(matrix.results), Text("")]
+    parts += [_mismatch(r) for r in bad]
+    total = len(matrix.results)
+    if matrix.dropped:
+        parts.append(
+            Text(f"INCONCLUSIVE: the capture lost {matrix.dropped} frames; run it again", "bold red")
+        )
+    style, word = ("bold green", "as expected") if not bad else ("bold red", "as expected, the others above")
+    parts.append(Text(f"{total - len(bad)} of {total} cells {word}", style))
+    return Group(*parts)
+
+
+def _table(results: Iterable[Result]) -> Table:
+    table = Table(title="Access matrix, full MTU: path on the wire (request/reply when they differ)")
+    table.add_column("from → to")
+    table.add_column("where")
+    table.add_column("source seen")
+    columns = [(f, p) for f in Family for p in Protocol]
+    for family, protocol in columns:
+        table.add_column(f"v{family} {protocol}", justify="center")
+    rows: dict[tuple[str, str], dict[tuple[Family, Protocol], Result]] = {}
+    for result in results:
+        rows.setdefault(result.cell.row, {})[result.cell.family, result.cell.protocol] = result
+    for (who, where), cells in rows.items():
+        source = (
+            "sender"
+            if all(r.seen.source in map(str, r.cell.sender.addresses) for r in cells.values())
+            else "node"
+        )
+        if not any(r.seen.reached for r in cells.values()):
+            source = "-"
+        table.add_row(who, where, source, *(_mark(cells.get(column)) for column in columns))
+    return table
+
+
+def _mark(result: Result | None) -> Text:
+    if result is None:
+        return Text("")
+    seen = result.seen
+    if not seen.reached:
+        return Text("✓ refused", "green") if result.ok else Text("✗ lost", "bold red")
+    request, reply = (_SHORT.get(p, str(p)) for p in (seen.request, seen.reply))
+    usual = request == reply or (request == "masq" and reply == "native")
+    path = request if usual else f"{request}/{reply}"
+    return Text(f"✓ {path}", "green") if result.ok else Text(f"✗ {path}", "bold red")
+
+
+def _mismatch(result: Result) -> Text:
+    cell, expected, seen = result.cell, result.expected, result.seen
+    who, where = cell.row
+    wanted = f"{expected.request}/{expected.reply}" if expected.reached else "not reached"
+    got = f"{seen.request}/{seen.reply} from {seen.source or '?'}" if seen.reached else "not reached"
+    text = f"✗ {who} ({where}) v{cell.family} {cell.protocol}: {cell.sender.name} → {cell.target}: "
+    text += f"expected {wanted}, seen {got}"
+    text += f" ({seen.detail})" if seen.detail else ""
+    return Text(f"{text}\n    {where_to_look(result)}", "red")
+
+
+def print_matrix(matrix: MatrixResult) -> None:
+    """Print for people, at least 120 columns wide so that a table in a log is not folded."""
+    console = Console()
+    console.width = max(console.width, 120)
+    console.print(render(matrix))

@@ -1,0 +1,100 @@
+"""The receiving side of probes: answers TCP and UDP, and notes the source of everything that arrives.
+
+Sockets are made inside the endpoint's namespace and used from this process. Echo requests are answered by the
+kernel; a raw socket beside it shows whom they came from.
+"""
+
+import asyncio
+import contextlib
+import socket
+from ipaddress import ip_address
+
+from hybridnet.kernel.namespace import Namespace
+from hybridnet.lab.matrix.cells import Endpoint
+from hybridnet.lab.matrix.frames import read_token, token
+from hybridnet.model.address import Family
+
+PORT = 20017
+_ECHO_REQUEST = {Family.V4: 8, Family.V6: 128}
+
+
+class Responder:
+    """Answers at one endpoint, in every family that it has."""
+
+    def __init__(self, endpoint: Endpoint, arrivals: dict[int, str]) -> None:
+        """*arrivals* maps a probe's number to the source address that was seen."""
+        self._endpoint = endpoint
+        self._arrivals = arrivals
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        with Namespace.open(self._endpoint.netns) as namespace:
+            for family in sorted({Family(a.version) for a in self._endpoint.addresses}):
+                tcp, udp, icmp = namespace.run(lambda f=family: _open(f))  # type: ignore[misc]
+                server = await asyncio.start_server(self._serve_tcp, sock=tcp)
+                self._servers.append(server)
+                loop = asyncio.get_running_loop()
+                loop.add_reader(udp, self._serve_udp, udp)
+                loop.add_reader(icmp, self._note_icmp, icmp, family)
+                self._sockets += [udp, icmp]
+
+    async def stop(self) -> None:
+        """Stop answering."""
+        for opened in self._sockets:
+            asyncio.get_running_loop().remove_reader(opened)
+            opened.close()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+
+    def _note(self, number: int, source: str) -> None:
+        self._arrivals.setdefault(number, str(ip_address(source.split("%", maxsplit=1)[0])))
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            payload = await reader.readexactly(size)
+            found = read_token(payload)
+            if found is not None:
+                self._note(found[0], writer.get_extra_info("peername")[0])
+                writer.write(token(found[0], reply=True).ljust(size, b"."))
+                await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    def _serve_udp(self, udp: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            payload, peer = udp.recvfrom(1 << 16)
+            found = read_token(payload)
+            if found is not None:
+                self._note(found[0], peer[0])
+                udp.sendto(token(found[0], reply=True).ljust(len(payload), b"."), peer)
+
+    def _note_icmp(self, icmp: socket.socket, family: Family) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            packet, peer = icmp.recvfrom(1 << 16)
+            message = packet[(packet[0] & 0xF) * 4 :] if family is Family.V4 else packet
+            found = read_token(message)
+            if found is not None and message[0] == _ECHO_REQUEST[family]:
+                self._note(found[0], peer[0])
+
+
+def _open(family: Family) -> tuple[socket.socket, socket.socket, socket.socket]:
+    """A listening TCP, a bound UDP and a raw ICMP socket of the calling thread's namespace."""
+    af = socket.AF_INET if family is Family.V4 else socket.AF_INET6
+    anywhere = "0.0.0.0" if family is Family.V4 else "::"  # noqa: S104  (of a lab's namespace)
+    tcp = socket.socket(af, socket.SOCK_STREAM)
+    udp = socket.socket(af, socket.SOCK_DGRAM)
+    for opened in (tcp, udp):
+        if family is Family.V6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((anywhere, PORT))
+    tcp.listen(64)
+    kind = socket.IPPROTO_ICMP if family is Family.V4 else socket.IPPROTO_ICMPV6
+    icmp = socket.socket(af, socket.SOCK_RAW, kind)
+    for opened in (tcp, udp, icmp):
+        opened.setblocking(False)
+    return tcp, udp, icmp
