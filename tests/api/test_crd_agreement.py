@@ -4,7 +4,7 @@ Ranges are made from values at the edges, where arithmetic goes wrong.
 """
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -28,30 +28,38 @@ CIDRS = (
     "::/126",
 )
 BROKEN = ("10.7.3", "10.7.3.1/24", "10.7.3.01", "fd00::g", "fd00:::1", "10.7.3.256", "here")
+FIELDS = ("version", "cidr", "start", "end", "gateway", "reservedIPs", "excludeIPs")
 MISTAKES = ("10.7.3.1/24", "10.7.3.0", "10.7.3.0/33", "fd00:7::1/64", "10.7.3.4/31", "fd00:7::/127", "net")
 
 
 @st.composite
 def ranges(draw: st.DrawFn) -> AddressRange:
-    """Mostly sound, now and then with one field beside it."""
+    """Addresses at the edges of the CIDR, and in half of the ranges one field beside it."""
     text = draw(st.sampled_from(CIDRS))
     cidr = ip_network(text)
-    first, last = int(cidr[0]), int(cidr[-1])
-    middle = (first + last) // 2
-    edges = {first, first + 1, middle, middle + 1, last - 1, last, max(first - 1, 0), last + 1}
-    spellings = {str(ip_address(edge) if cidr.version == 4 else cidr[0] + (edge - first)) for edge in edges}
-    sound = st.sampled_from(sorted(spellings))
-    addresses = st.one_of(*[sound] * 9, st.sampled_from(BROKEN))
-    optional = st.one_of(st.just(""), addresses)
-    lists = st.lists(addresses, max_size=2).map(tuple)
+    size, base = cidr.num_addresses, cidr[0]
+    inside = [str(base + offset) for offset in (0, 1, size // 2 - 1, size // 2, size - 2, size - 1)]
+    outside = [str(base + size), *([str(base - 1)] if int(base) else [])]
+    mistaken = draw(st.sampled_from([*[""] * len(FIELDS), *FIELDS]))
+
+    def address(field: str) -> st.SearchStrategy[str]:
+        return st.sampled_from([*outside, *BROKEN] if field == mistaken else inside)
+
+    def optional(field: str) -> str:
+        return draw(st.one_of(st.just(""), address(field)))
+
+    def several(field: str) -> tuple[str, ...]:
+        return tuple(draw(st.lists(address(field), max_size=2)))
+
+    other = "6" if cidr.version == 4 else "4"
     return AddressRange(
-        version=draw(st.sampled_from([str(cidr.version)] * 9 + ["4", "6"])),
-        cidr=draw(st.sampled_from([text] * 9 + [*MISTAKES])),
-        start=draw(optional),
-        end=draw(optional),
-        gateway=draw(optional),
-        reserved_ips=draw(lists),
-        exclude_ips=draw(lists),
+        version=other if mistaken == "version" else str(cidr.version),
+        cidr=draw(st.sampled_from(MISTAKES)) if mistaken == "cidr" else text,
+        start=optional("start"),
+        end=optional("end"),
+        gateway=optional("gateway"),
+        reserved_ips=several("reservedIPs"),
+        exclude_ips=several("excludeIPs"),
     )
 
 
