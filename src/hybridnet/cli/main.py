@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hybridnet.cli import agent, crds, manager
+from hybridnet.cli import agent, crds, manager, matrix
 from hybridnet.cli.lab import app as lab_app
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command()(agent.agent)
 app.command()(manager.manager)
 app.command()(crds.crds)
+lab_app.command()(matrix.matrix)
+lab_app.command()(matrix.demo)
 app.add_typer(lab_app, name="lab")
 
 

@@ -22,8 +22,8 @@ def judge(cell: Cell, error: str, source: str, sightings: Iterable[Sighting], fa
     seen = list(sightings)
     node = tuple(str(a) for a in fabric.nodes.get(cell.sender.node, ()))
     masqueraded = source in node and str(cell.sender.address(cell.family)) != source
-    request, why = _path(cell, [s for s in seen if not s.reply], fabric, cell.sender.node, cell.receiver.node)
-    reply, back = _path(cell, [s for s in seen if s.reply], fabric, cell.receiver.node, cell.sender.node)
+    request, why = _path([s for s in seen if not s.reply], fabric, cell.sender.node, cell.receiver.node)
+    reply, back = _path([s for s in seen if s.reply], fabric, cell.receiver.node, cell.sender.node)
     if request is Path.NATIVE and masqueraded:
         request = Path.MASQUERADED
     expected = expect(cell)
@@ -42,9 +42,7 @@ def judge(cell: Cell, error: str, source: str, sightings: Iterable[Sighting], fa
     )
 
 
-def _path(
-    cell: Cell, seen: list[Sighting], fabric: Fabric, origin: str, destination: str
-) -> tuple[Path, str]:
+def _path(seen: list[Sighting], fabric: Fabric, origin: str, destination: str) -> tuple[Path, str]:
     """The path of one direction and what was odd about it."""
     if not seen:
         return Path.DIRECT, ""
@@ -78,7 +76,8 @@ def where_to_look(result: Result) -> str:
             f"on {late or 'the router'}: ip rule; ip route show table all | grep proto; "
             "nft list chain inet hybridnet classify"
         )
-    return f"on {cell.sender.node}: nft list chain inet hybridnet nat; nft list map inet hybridnet pod{cell.family}"
+    lists = f"nft list chain inet hybridnet nat; nft list map inet hybridnet pod{cell.family}"
+    return f"on {cell.sender.node}: {lists}"
 
 
 def _unreached(cell: Cell, seen: Observation, node: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -64,26 +65,26 @@ def render(matrix: MatrixResult) -> RenderableType:
 
 
 def _table(results: Iterable[Result]) -> Table:
-    table = Table(title="Access matrix, full MTU: path on the wire (request/reply when they differ)")
-    table.add_column("from → to")
-    table.add_column("where")
-    table.add_column("source seen")
+    title = "Access matrix, full MTU: path on the wire (request/reply when they differ)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1))
+    for heading in ("from → to", "where", "source"):
+        table.add_column(heading, no_wrap=True)
     columns = [(f, p) for f in Family for p in Protocol]
     for family, protocol in columns:
-        table.add_column(f"v{family} {protocol}", justify="center")
+        table.add_column(f"v{family} {protocol}", justify="left", no_wrap=True)
     rows: dict[tuple[str, str], dict[tuple[Family, Protocol], Result]] = {}
     for result in results:
         rows.setdefault(result.cell.row, {})[result.cell.family, result.cell.protocol] = result
     for (who, where), cells in rows.items():
-        source = (
-            "sender"
-            if all(r.seen.source in map(str, r.cell.sender.addresses) for r in cells.values())
-            else "node"
-        )
-        if not any(r.seen.reached for r in cells.values()):
-            source = "-"
+        source = _source(list(cells.values()))
         table.add_row(who, where, source, *(_mark(cells.get(column)) for column in columns))
     return table
+
+
+def _source(results: list[Result]) -> str:
+    """Whose addresses the receivers of a row saw."""
+    seen = {r.seen.source in map(str, r.cell.sender.addresses) for r in results if r.seen.reached}
+    return " and ".join("sender" if own else "node" for own in sorted(seen, reverse=True)) or "-"
 
 
 def _mark(result: Result | None) -> Text:

@@ -51,10 +51,8 @@ def plan_cells(endpoints: Sequence[Endpoint], services: Sequence[Service]) -> li
         unknown = sender_kind is Kind.EXTERNAL and receiver_kind is Kind.OVERLAY
         for note in ("no route", "route") if unknown else ("",):
             cells += [Cell(sender, receiver, f, p, note) for f, p in _questions(sender, receiver)]
-    clients = {
-        kind: next((e for e in endpoints if e.kind is kind), None) for kind in (Kind.OVERLAY, Kind.UNDERLAY)
-    }
-    for client, service in itertools.product(filter(None, clients.values()), services):
+    clients = [next((e for e in endpoints if e.kind is kind), None) for kind in (Kind.OVERLAY, Kind.UNDERLAY)]
+    for client, service in itertools.product(filter(None, clients), services):
         if client == service.backend:
             continue
         cells += [
