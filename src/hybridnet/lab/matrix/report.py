@@ -66,7 +66,7 @@ def render(matrix: MatrixResult) -> RenderableType:
 
 def _table(results: Iterable[Result]) -> Table:
     title = "Access matrix, full MTU: path on the wire (request/reply when they differ)"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("from → to", "where", "source"):
         table.add_column(heading, no_wrap=True)
     columns = [(f, p) for f in Family for p in Protocol]
