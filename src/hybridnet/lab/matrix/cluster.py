@@ -6,6 +6,7 @@ that is not the client. The outside gets a route to an overlay pod for the cells
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ from hybridnet.lab.topology import OVERLAY_ID
 from hybridnet.model.address import IPAddress
 from hybridnet.model.labels import IP_FAMILY, NETWORK_TYPE
 
-NAMESPACE = "hybridnet-matrix"
 PODS_SECONDS = 60.0
 _FABRIC_MTU = 1500
 _KINDS = {Kind.OVERLAY: "Overlay", Kind.UNDERLAY: "Underlay"}
@@ -99,35 +99,36 @@ def _outside_route(cluster: Cluster, cells: list[Cell]) -> Iterator[None]:
 @contextmanager
 def _pods(cluster: Cluster, progress: Progress) -> Iterator[tuple[list[Endpoint], list[Service]]]:
     """The pods and Services of the matrix, and the other endpoints of the lab."""
-    manifests = _manifests(cluster.topology.node_names)
+    namespace = f"hybridnet-matrix-{secrets.token_hex(3)}"  # the former one may still be going
+    manifests = _manifests(cluster.topology.node_names, namespace)
     document = {"apiVersion": "v1", "kind": "List", "items": manifests}
     progress("pods and services")
     try:
         cluster.kubectl("apply", "--filename=-", stdin=msgspec.json.encode(document))
-        _wait_running(cluster, sum(m["kind"] == "Pod" for m in manifests))
-        endpoints = _endpoints(cluster)
-        yield endpoints, _services(cluster, endpoints)
+        _wait_running(cluster, namespace, sum(m["kind"] == "Pod" for m in manifests))
+        endpoints = _endpoints(cluster, namespace)
+        yield endpoints, _services(cluster, namespace, endpoints)
     finally:
-        cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found", check=False)
+        cluster.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found", check=False)
 
 
-def _manifests(nodes: tuple[str, ...]) -> list[dict[str, Any]]:
+def _manifests(nodes: tuple[str, ...], namespace: str) -> list[dict[str, Any]]:
     first, second = nodes[0], nodes[1 % len(nodes)]
     found: list[dict[str, Any]] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
     ]
     for kind in _KINDS:
         for suffix, node in (("a", first), ("b", first), ("c", second)):
             name = f"{kind}-{suffix}"
-            found.append(_pod(name, kind, node))
+            found.append(_pod(namespace, name, kind, node))
             if suffix != "a":
-                found.append(_service(name))
+                found.append(_service(namespace, name))
     return found
 
 
-def _pod(name: str, kind: Kind, node: str) -> dict[str, Any]:
+def _pod(namespace: str, name: str, kind: Kind, node: str) -> dict[str, Any]:
     annotations = {NETWORK_TYPE: _KINDS[kind], IP_FAMILY: "DualStack"}
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": {"app": name}, "annotations": annotations}
+    metadata = {"name": name, "namespace": namespace, "labels": {"app": name}, "annotations": annotations}
     container = {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "infinity"]}
     spec = {
         "nodeSelector": {"kubernetes.io/hostname": node},
@@ -138,36 +139,36 @@ def _pod(name: str, kind: Kind, node: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _service(name: str) -> dict[str, Any]:
+def _service(namespace: str, name: str) -> dict[str, Any]:
     ports = [{"name": p.lower(), "protocol": p, "port": PORT} for p in ("TCP", "UDP")]
     spec = {"selector": {"app": name}, "ipFamilyPolicy": "PreferDualStack", "ports": ports}
-    metadata = {"name": name, "namespace": NAMESPACE}
+    metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def _wait_running(cluster: Cluster, count: int) -> None:
+def _wait_running(cluster: Cluster, namespace: str, count: int) -> None:
     deadline = time.monotonic() + PODS_SECONDS
     while True:
-        phases = [p["status"].get("phase") for p in _items(cluster, "pods")]
+        phases = [p["status"].get("phase") for p in _items(cluster, "pods", namespace)]
         if phases.count("Running") == count:
             return
         if time.monotonic() > deadline:
-            events = cluster.kubectl("get", "events", f"--namespace={NAMESPACE}", check=False)
+            events = cluster.kubectl("get", "events", f"--namespace={namespace}", check=False)
             raise NotReady(f"the pods of the matrix do not run after {PODS_SECONDS:g} s:\n{events}")
         time.sleep(0.3)
 
 
-def _items(cluster: Cluster, kind: str) -> list[dict[str, Any]]:
+def _items(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(
-        cluster.kubectl("get", kind, f"--namespace={NAMESPACE}", "-o", "json")
+        cluster.kubectl("get", kind, f"--namespace={namespace}", "-o", "json")
     )["items"]
     return found
 
 
-def _endpoints(cluster: Cluster) -> list[Endpoint]:
+def _endpoints(cluster: Cluster, namespace: str) -> list[Endpoint]:
     topology = cluster.topology
-    records = _sandboxes(cluster)
-    found = [_pod_endpoint(p, records) for p in _items(cluster, "pods")]
+    records = _sandboxes(cluster, namespace)
+    found = [_pod_endpoint(p, records) for p in _items(cluster, "pods", namespace)]
     found += [
         Endpoint(
             name,
@@ -193,14 +194,14 @@ def _endpoints(cluster: Cluster) -> list[Endpoint]:
     return found
 
 
-def _sandboxes(cluster: Cluster) -> dict[str, tuple[str, int]]:
+def _sandboxes(cluster: Cluster, namespace: str) -> dict[str, tuple[str, int]]:
     """Pod name to its network namespace, as the machine sees it, and its MTU: from the agents' records."""
     found = {}
     for name in cluster.topology.node_names:
         node = cluster.node(name)
         for path in node.path(STATE).glob("*.json"):
             record = json.loads(path.read_text())
-            if record["namespace"] == NAMESPACE:
+            if record["namespace"] == namespace:
                 inside = record["netns"].replace("/var/run/", "/run/")  # a link that would lead to our /run
                 found[record["pod"]] = str(node.path(inside)), record["mtu"]
     return found
@@ -215,9 +216,12 @@ def _pod_endpoint(pod: dict[str, Any], records: dict[str, tuple[str, int]]) -> E
     return Endpoint(name, Kind(name.split("-")[0]), pod["spec"]["nodeName"], netns, addresses, mtu)
 
 
-def _services(cluster: Cluster, endpoints: list[Endpoint]) -> list[Service]:
+def _services(cluster: Cluster, namespace: str, endpoints: list[Endpoint]) -> list[Service]:
     by_name = {e.name: e for e in endpoints}
-    return [Service(_cluster_ips(s), by_name[s["metadata"]["name"]]) for s in _items(cluster, "services")]
+    return [
+        Service(_cluster_ips(s), by_name[s["metadata"]["name"]])
+        for s in _items(cluster, "services", namespace)
+    ]
 
 
 def _cluster_ips(service: dict[str, Any]) -> tuple[IPAddress, ...]:

@@ -92,7 +92,7 @@ def _mark(result: Result | None) -> Text:
         return Text("")
     seen = result.seen
     if not seen.reached:
-        return Text("✓ refused", "green") if result.ok else Text("✗ lost", "bold red")
+        return Text("✓ closed", "green") if result.ok else Text("✗ lost", "bold red")
     request, reply = (_SHORT.get(p, str(p)) for p in (seen.request, seen.reply))
     usual = request == reply or (request == "masq" and reply == "native")
     path = request if usual else f"{request}/{reply}"
