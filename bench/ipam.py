@@ -5,8 +5,6 @@ ones; it cannot do a /8 or a /64, so there the baseline is our own /16: size mus
 baseline and ours one after the other; the best of the rounds counts. Rates are per second.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address
@@ -21,6 +19,7 @@ from hybridnet.model.address import Family
 from hybridnet.model.instance import Address, Binding, Claim, IPBlock, IPInstance, IPInstanceSpec
 from hybridnet.model.meta import ObjectMeta
 from hybridnet.model.network import AddressRange
+from report import Better, Result, compare, parser, publish
 
 ROUNDS = 5
 PICKS = 20_000
@@ -159,40 +158,27 @@ def restart_texts() -> tuple[list[bytes], list[bytes]]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--json", action="store_true", help="print a list of results instead of a table")
-    as_json = options.parse_args().json
+    chosen = parser(__doc__).parse_args()
     blocks, instances = restart_texts()
     cases: list[tuple[str, Callable[[], float], Callable[[], float], float]] = [
-        ("pick from an empty /16", fill_listed, lambda: fill("10.0.0.0/16"), 0.1),
-        ("pick from a /8 (baseline: /16)", lambda: fill("10.0.0.0/16"), lambda: fill("10.0.0.0/8"), 0.5),
-        ("pick from a /64 (baseline: /16)", lambda: fill("10.0.0.0/16"), lambda: fill("fd00::/64"), 0.5),
-        ("pick the last free one of a /16", nearly_full_listed, nearly_full, 100),
-        ("find a /16 full", refused_listed, refused, 1000),
-        ("read 100,000 claims", lambda: read_instances(instances), lambda: read_blocks(blocks), 1),
+        ("pick from an empty /16 (/s)", fill_listed, lambda: fill("10.0.0.0/16"), 0.1),
+        ("pick from a /8, baseline ours from a /16 (/s)", small, lambda: fill("10.0.0.0/8"), 0.5),
+        ("pick from a /64, baseline ours from a /16 (/s)", small, lambda: fill("fd00::/64"), 0.5),
+        ("pick the last free one of a /16 (/s)", nearly_full_listed, nearly_full, 100),
+        ("find a /16 full (/s)", refused_listed, refused, 1000),
+        ("read 100,000 claims (claims/s)", lambda: read_instances(instances), lambda: read_blocks(blocks), 1),
     ]
-    results = [measure(*case) for case in cases]
-    if as_json:
-        print(json.dumps(results, indent=1))
-        return
-    print(f"{'':34}{'ours/s':>12}{'baseline/s':>12}{'ratio':>9}{'target':>8}")
-    for r in results:
-        print(f"{r['name']:34}{r['ours']:12,.0f}{r['baseline']:12,.0f}{r['ratio']:9.2f}{r['target']:8}")
+    publish("addresses", [measure(*case) for case in cases], as_json=chosen.json)
 
 
-def measure(
-    name: str, baseline: Callable[[], float], ours: Callable[[], float], target: float
-) -> dict[str, object]:
+def small() -> float:
+    return fill("10.0.0.0/16")
+
+
+def measure(name: str, baseline: Callable[[], float], ours: Callable[[], float], target: float) -> Result:
     rounds = [(baseline(), ours()) for _ in range(ROUNDS)]
     theirs, mine = max(r[0] for r in rounds), max(r[1] for r in rounds)
-    return {
-        "name": name,
-        "ours": round(mine),
-        "baseline": round(theirs),
-        "ratio": round(mine / theirs, 2),
-        "target": target,
-        "better": "higher",
-    }
+    return compare(name, mine, theirs, target, Better.HIGHER)
 
 
 if __name__ == "__main__":

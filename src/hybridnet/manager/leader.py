@@ -30,10 +30,8 @@ from hybridnet.model.network import Network, Subnet
 
 log = structlog.get_logger(__name__)
 
-WORKERS = 32
-"""Releases in flight."""
-SERVING = 256
-"""Pods in service at once: the more wait for the same block, the more share one update of it."""
+WORKERS = 256
+"""Objects in work at once: the more wait for the same block, the more share one update of it."""
 
 
 class Leader:
@@ -76,7 +74,7 @@ class Leader:
         log.info("leading", pods=len(self._cluster.pods.items()), subnets=len(self._cluster.book.pools))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pods.run_workers(SERVING, self._controller.reconcile))
+                group.create_task(self._pods.run_workers(WORKERS, self._controller.reconcile))
                 group.create_task(self._owners.run_workers(WORKERS, self._releaser.release_owner))
                 group.create_task(self._instances.run_workers(WORKERS, self._releaser.release_instance))
                 group.create_task(self._status.run())
