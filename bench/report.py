@@ -14,6 +14,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -106,7 +107,7 @@ def to_table(title: str, results: Sequence[Result]) -> Table:
     for result in results:
         sign = "<=" if result.better is Better.LOWER else ">="
         table.add_row(
-            result.name,
+            escape(result.name),
             f"{result.ours:,g}",
             f"{result.baseline:,g}",
             f"{result.ratio:.3g}",

@@ -72,6 +72,11 @@ def make(role: str) -> Path:
     return path
 
 
+def remove(role: str) -> None:
+    """Let a namespace go."""
+    delete_named(name_of(role))
+
+
 def ip(role: str, commands: Iterable[str]) -> None:
     """Run ``ip`` commands in a namespace. CommandFailed."""
     run(["ip", "-batch", "-"], inside(role), stdin="\n".join([*commands, ""]).encode())
