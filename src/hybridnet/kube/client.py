@@ -16,7 +16,7 @@ from hybridnet.kube import codec
 from hybridnet.kube.config import Config
 from hybridnet.kube.errors import Unavailable
 from hybridnet.kube.transport import CONNECT_SECONDS, JSON, Transport
-from hybridnet.kube.watch import SILENCE_SECONDS, Change, read_changes, watch_query
+from hybridnet.kube.watch import Change, read_changes, watch_query
 from hybridnet.model.meta import KubeObject
 from hybridnet.model.resource import Resource
 
@@ -106,8 +106,9 @@ class Client:
 
         *on_open* is called when the server has accepted the watch: the first change may be a minute away.
         """
-        query = {**watch_query(resource_version), **_selectors(label_selector, field_selector)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        query, silence = watch_query(resource_version)
+        query |= _selectors(label_selector, field_selector)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
         path = resource.path(namespace)
         async with (
             self._transport.exchange("GET", path, query, None, JSON, timeout) as response,
@@ -117,6 +118,11 @@ class Client:
                 on_open()
             async for change in changes:
                 yield change
+
+    async def newest_version(self, resource: Resource[T], namespace: str = "") -> str:
+        """The resourceVersion that a list would have now, without the objects."""
+        body = await self._read(resource.path(namespace), {"limit": "1"})
+        return codec.decode_page(resource, body)[0].resource_version
 
     async def create(self, resource: Resource[T], obj: T) -> T:
         """Create an object. AlreadyExists, Invalid; Unavailable is ambiguous."""
@@ -147,10 +153,11 @@ class Client:
     ) -> T:
         """Change parts of an object; *kind* is merge (RFC 7396), json (RFC 6902) or apply (server-side).
 
-        A resourceVersion in the patch makes it conditional. Conflict, NotFound, Invalid; Unavailable is ambiguous.
+        What apply needs besides (apiVersion, kind, name) is added; a resourceVersion in the patch makes it
+        conditional. Conflict, NotFound, Invalid; Unavailable is ambiguous.
         """
         if kind == "apply" and isinstance(patch, Mapping):
-            patch = {"apiVersion": resource.api_version, "kind": resource.kind, **patch}
+            patch = _applicable(resource, name, patch)
         query = {"fieldManager": field_manager, **({"force": "true"} if force else {})}
         path, body = _path(resource, name, namespace, subresource), codec.encode_patch(patch)
         answer = await self._transport.send("PATCH", path, query, body, _PATCH_TYPES[kind])
@@ -187,6 +194,12 @@ class Client:
             if error.reason != "Unreachable":
                 raise
         return await self._transport.send("GET", path, query)
+
+
+def _applicable(resource: Resource[T], name: str, patch: Mapping[str, object]) -> Mapping[str, object]:
+    given = patch.get("metadata")
+    metadata = {"name": name, **(given if isinstance(given, Mapping) else {})}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, **patch, "metadata": metadata}
 
 
 def _path(resource: Resource[T], name: str, namespace: str, subresource: str) -> str:

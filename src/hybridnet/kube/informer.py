@@ -115,8 +115,12 @@ class Informer(Generic[T]):
     async def run(self) -> NoReturn:
         """Keep the copy current until cancelled."""
         backoff = Backoff(f"watch of {self.resource.plural}")
+        interrupted = False
         while True:
             try:
+                if interrupted:
+                    await self._check_time()
+                    interrupted = False
                 if not self.resource_version:
                     await self._list()
                     backoff.recovered()
@@ -126,6 +130,7 @@ class Informer(Generic[T]):
                 self.resource_version = ""
                 await backoff.pause()
             except ApiError as error:
+                interrupted = True
                 await backoff.pause(error)
 
     async def _follow(self, backoff: Backoff) -> None:
@@ -144,6 +149,15 @@ class Informer(Generic[T]):
             self.resource_version = change.resource_version or self.resource_version
         if asyncio.get_running_loop().time() - started < SHORTEST_SECONDS:
             raise Unavailable(200, "Ended", "the server ended the watch as soon as it was open")
+
+    async def _check_time(self) -> None:
+        """After an outage: a server that is behind us was restored from a backup, and would tell us nothing."""
+        if self.resource_version:
+            newest = await self._client.newest_version(self.resource, self._namespace)
+            if int(newest) < int(self.resource_version):
+                raise Expired(
+                    410, "Restored", f"the server is at {newest}, we are at {self.resource_version}"
+                )
 
     async def _list(self) -> None:
         found = await self._client.list(

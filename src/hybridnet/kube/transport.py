@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -95,19 +95,23 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request; its answer is open as long as the context, and a failure in it is one of the request.
 
+        *timeout* may be longer than REQUEST_SECONDS for a body that comes in pieces; the answer's head may not.
         A server that is too busy to look at it (429) is asked again, a few times, when it says.
         """
         what = f"{method} {path}"
         options: dict[str, Any] = {"params": query or {}, "data": body, "timeout": timeout}
         try:
             for attempt in range(1, BUSY_ATTEMPTS + 1):
-                async with self._pool().request(
-                    method,
-                    self.config.server + path,
-                    headers=self._headers(content_type),
-                    **options,
-                    **self._security(),
-                ) as response:
+                async with AsyncExitStack() as stack:
+                    request = self._pool().request(
+                        method,
+                        self.config.server + path,
+                        headers=self._headers(content_type),
+                        **options,
+                        **self._security(),
+                    )
+                    async with asyncio.timeout(REQUEST_SECONDS):
+                        response = await stack.enter_async_context(request)
                     if response.status < 300:
                         yield response
                         return

@@ -1,7 +1,8 @@
 """The lines of a watch: changes after a resourceVersion, one at a time, until the server or the network ends it.
 
-Bookmarks keep the version fresh when nothing that matches happens, and prove that the connection lives: the server
-sends one a minute, so a silence of 150 s is a dead peer, not a quiet one.
+Bookmarks keep the version fresh when nothing that matches happens; for a kind that nobody changes they come every
+two minutes, so silence proves nothing. A vanished peer is noticed by the probes of TCP; what TCP does not see (a
+proxy whose backend is gone) ends a little after the time at which the server would have ended the watch itself.
 """
 
 import random
@@ -18,8 +19,10 @@ from hybridnet.model.resource import Resource
 
 T = TypeVar("T", bound=KubeObject)
 
-SILENCE_SECONDS = 150.0
-_LIFETIME_SECONDS = (240, 480)
+LIFETIME_SECONDS = (240, 480)
+"""The server ends a watch after a time in this range."""
+GRACE_SECONDS = 15.0
+"""How much later we do."""
 
 
 class Change(Struct, Generic[T], frozen=True):
@@ -31,14 +34,16 @@ class Change(Struct, Generic[T], frozen=True):
     rejected: codec.Rejected | None = None
 
 
-def watch_query(resource_version: str) -> dict[str, str]:
-    """The query of a watch after *resource_version*."""
-    return {
+def watch_query(resource_version: str) -> tuple[dict[str, str], float]:
+    """The query of a watch after *resource_version*, and the longest silence to bear, in seconds."""
+    lifetime = random.randint(*LIFETIME_SECONDS)  # noqa: S311  (spreads reconnections)
+    query = {
         "watch": "true",
         "allowWatchBookmarks": "true",
         "resourceVersion": resource_version,
-        "timeoutSeconds": str(random.randint(*_LIFETIME_SECONDS)),  # noqa: S311  (spreads reconnections)
+        "timeoutSeconds": str(lifetime),
     }
+    return query, lifetime + GRACE_SECONDS
 
 
 async def read_changes(
