@@ -4,8 +4,8 @@ Ours: the static executable, a real agent, a real API server; the IPInstances ar
 Baseline: Debian's bridge plugin with host-local, in the same node's namespace. Both take turns, round after round,
 each with fresh pods whose namespaces were made before the clock starts.
 
-The baseline runs with ``hairpinMode``, as clusters have it: the plugin then leaves duplicate address detection out,
-for which it would wait one to two seconds for each dual stack pod.
+The baseline runs with ``hairpinMode``, as clusters have it: the plugin then leaves duplicate address detection
+out, for which it would wait one to two seconds for each dual stack pod.
 """
 
 import asyncio
@@ -67,10 +67,7 @@ def measure(case: Case, calls: Calls, plugins: tuple[Plugin, Plugin], rounds: in
     names = cni_world.pod_names(case.network, case.families, pods)
     mine, theirs = Batch([], []), Batch([], [])
     for number in range(rounds):
-        with (
-            _pods(names, f"b{number}", dad=case.dad) as first,
-            _pods(names, f"o{number}", dad=True) as second,
-        ):
+        with _pods(names, f"b{number}") as first, _pods(names, f"o{number}") as second:
             sides = [(baseline, first, theirs), (ours, second, mine)]
             for plugin, batch, times in sides if number % 2 else reversed(sides):
                 _side(case, calls, plugin, batch, times)
