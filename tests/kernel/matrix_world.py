@@ -99,7 +99,7 @@ class World:
     @property
     def fabric(self) -> Fabric:
         """What the judge is told of the nodes."""
-        return Fabric(VNI, {f"node{n}": tuple(map(ip_address, _node(n))) for n in (1, 2)})
+        return Fabric(VNI, 8472, {f"node{n}": tuple(map(ip_address, _node(n))) for n in (1, 2)})
 
     def endpoints(self) -> list[Endpoint]:
         found = [
@@ -182,7 +182,7 @@ class World:
         self.nft(role, _FIREWALL)
 
     def _routing(self, role: str, family: str, overlay: str, underlay: str, source: str) -> None:
-        gateway = str(ip_address(underlay.split("/")[0]) + 1)
+        gateway = str(ip_address(underlay.split("/", maxsplit=1)[0]) + 1)
         command = ["ip", "-n", self.nets[role].name, family, "-batch", "-"]
         lines = [
             "rule add pref 2000 lookup 39999",

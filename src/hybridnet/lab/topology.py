@@ -38,6 +38,7 @@ OUTSIDE = (ip_network("172.31.2.0/24"), ip_network("fd31:2::/64"))
 OVERLAY = (ip_network("100.64.0.0/16"), ip_network("fd64::/112"))
 SERVICES = (ip_network("10.96.0.0/16"), ip_network("fd96::/112"))
 OVERLAY_ID = 4
+VXLAN_PORT = 8472
 MANAGEMENT = IPv4Network("198.18.0.0/16")
 SLOTS = 256
 MAX_NODES = 200

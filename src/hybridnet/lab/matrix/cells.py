@@ -96,6 +96,11 @@ class Cell(Struct, frozen=True):
         return self.service if self.service is not None else self.receiver.address(self.family)
 
     @property
+    def mtu(self) -> int:
+        """The largest IP packet that must get through, in bytes: nothing between is smaller than both ends."""
+        return min(self.sender.mtu, self.receiver.mtu)
+
+    @property
     def row(self) -> tuple[str, str]:
         """Row of the table: who to whom, and where."""
         to = f"{self.receiver.kind} service" if self.service is not None else str(self.receiver.kind)

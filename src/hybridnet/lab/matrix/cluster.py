@@ -25,7 +25,7 @@ from hybridnet.lab.matrix.responder import PORT, Responder
 from hybridnet.lab.matrix.run import MatrixResult, Service, plan_cells, run_cells
 from hybridnet.lab.processes import Place, run
 from hybridnet.lab.system import STATE
-from hybridnet.lab.topology import OVERLAY_ID
+from hybridnet.lab.topology import OVERLAY_ID, VXLAN_PORT
 from hybridnet.model.address import IPAddress
 from hybridnet.model.labels import IP_FAMILY, NETWORK_TYPE
 
@@ -36,9 +36,18 @@ _KINDS = {Kind.OVERLAY: "Overlay", Kind.UNDERLAY: "Underlay"}
 Progress = Callable[[str], None]
 
 
-def run_matrix(cluster: Cluster, progress: Progress = lambda _: None) -> MatrixResult:
-    """The whole matrix of *cluster*. NotReady when its pods do not start."""
+def run_matrix(
+    cluster: Cluster,
+    progress: Progress = lambda _: None,
+    *,
+    before_probing: Callable[[], None] = lambda: None,
+) -> MatrixResult:
+    """The whole matrix of *cluster*. NotReady when its pods do not start.
+
+    *before_probing* is called when the pods run: a test breaks something there.
+    """
     with _pods(cluster, progress) as (endpoints, services):
+        before_probing()
         return asyncio.run(_probe(cluster, endpoints, services, progress))
 
 
@@ -47,7 +56,7 @@ async def _probe(
 ) -> MatrixResult:
     topology = cluster.topology
     nodes = {n: tuple(i.ip for i in topology.node(n).addresses) for n in topology.node_names}
-    fabric = Fabric(OVERLAY_ID, nodes)
+    fabric = Fabric(OVERLAY_ID, VXLAN_PORT, nodes)
     switch = str(topology.namespace_path("switch"))
     cells = plan_cells(endpoints, services)
     await _services_answer([c for c in cells if c.service is not None])

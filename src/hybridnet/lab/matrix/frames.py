@@ -1,7 +1,8 @@
 """Frames as a capture sees them: plain or inside VXLAN, and which probe they belong to.
 
-A probe marks its payload with a token, so attribution needs no addresses: NAT and tunnels cannot hide it. Only
-what is needed is parsed: Ethernet, IPv4 and IPv6 without extension headers, UDP to the VXLAN port.
+A probe's payload is nothing but its token over and over, so every TCP segment holds a whole one wherever the
+kernel cuts, and attribution needs no addresses: NAT and tunnels cannot hide it. No length is trusted, because
+segmentation is left to the NIC. Sources: RFC 791, RFC 8200, RFC 7348, RFC 792, RFC 4443.
 """
 
 import struct
@@ -10,13 +11,25 @@ from ipaddress import IPv4Address, IPv6Address
 from msgspec import Struct
 
 from hybridnet.model.address import IPAddress
-from hybridnet.plan.layout import VXLAN_PORT
 
 MAGIC = b"hybridnet-matrix"
 TOKEN_LENGTH = len(MAGIC) + 9
 REQUEST, REPLY = b"?", b"!"
-_UDP = 17
+VXLAN_PORTS = frozenset({4789, 8472})
+"""IANA's and Linux's own: a tunnel on either is recognised, and the wrong one reported."""
+
+_ICMP, _UDP, _FRAGMENT, _ICMPV6 = 1, 17, 44, 58
 _IPV4, _IPV6 = 0x0800, 0x86DD
+_IS_REPLY = {(_ICMP, 8): False, (_ICMP, 0): True, (_ICMPV6, 128): False, (_ICMPV6, 129): True}
+
+
+class Tunnel(Struct, frozen=True):
+    """The outer headers of a VXLAN frame."""
+
+    source: IPAddress
+    destination: IPAddress
+    port: int
+    vni: int
 
 
 class Sighting(Struct, frozen=True):
@@ -24,68 +37,94 @@ class Sighting(Struct, frozen=True):
 
     number: int
     reply: bool
-    vni: int | None
+    tunnel: Tunnel | None
     """None: not encapsulated."""
-    outer: tuple[IPAddress, IPAddress] | None
-    """Source and destination of the encapsulation."""
     source: IPAddress
     destination: IPAddress
+    fragment: bool = False
+    """A router or the sender had to cut the packet up."""
+
+
+class _Packet(Struct, frozen=True):
+    source: IPAddress
+    destination: IPAddress
+    protocol: int
+    payload: int
+    """Offset of what the IP packet carries."""
+    fragment: bool
 
 
 def token(number: int, *, reply: bool = False) -> bytes:
-    """What the payload of probe *number* begins with."""
+    """The token of probe *number*, in one direction."""
     return MAGIC + b"%08x" % number + (REPLY if reply else REQUEST)
 
 
+def fill(number: int, size: int, *, reply: bool = False) -> bytes:
+    """A payload of *size* bytes."""
+    each = token(number, reply=reply)
+    return (each * (size // len(each) + 1))[:size]
+
+
 def read_token(payload: bytes) -> tuple[int, bool] | None:
-    """Probe number and direction of a payload; None when it is none of ours."""
+    """Probe number and direction (True: reply) of a payload; None when it is none of ours."""
     at = payload.find(MAGIC)
-    if at < 0 or len(payload) < at + TOKEN_LENGTH:
-        return None
     end = at + TOKEN_LENGTH
+    if at < 0 or len(payload) < end:
+        return None
     return int(payload[at + len(MAGIC) : end - 1], 16), payload[end - 1 : end] == REPLY
 
 
-def parse_frame(frame: bytes, *, icmp_reply: bool = True) -> Sighting | None:
+def parse_frame(frame: bytes) -> Sighting | None:
     """The sighting that an Ethernet frame is; None when no token is in it.
 
-    An echo reply carries the request's own payload, so its direction is told by its ICMP type.
+    An echo reply carries the request's own payload, so its direction is told by its ICMP type. ICMP errors quote
+    the packet that they are about: they are no sighting of it.
     """
     found = read_token(frame)
-    packet = _packet(frame, 14, _ethertype(frame))
-    if found is None or packet is None:
+    if found is None:
         return None
-    number, reply = found
-    source, destination, protocol, at = packet
-    vni, outer = None, None
-    if (
-        protocol == _UDP
-        and len(frame) >= at + 30
-        and struct.unpack_from("!H", frame, at + 2)[0] == VXLAN_PORT
-    ):
-        vni = int.from_bytes(frame[at + 12 : at + 15], "big")
-        outer = source, destination
-        inner_at = at + 16
-        inner = _packet(frame, inner_at + 14, _ethertype(frame[inner_at:]))
-        if inner is None:
+    try:
+        return _sighting(frame, *found)
+    except (struct.error, IndexError):
+        return None
+
+
+def _sighting(frame: bytes, number: int, reply: bool) -> Sighting | None:
+    packet, tunnel = _packet(frame, 0), None
+    if packet is not None and packet.protocol == _UDP:
+        port = struct.unpack_from("!H", frame, packet.payload + 2)[0]
+        if port in VXLAN_PORTS:
+            vni = int.from_bytes(frame[packet.payload + 12 : packet.payload + 15], "big")
+            tunnel = Tunnel(packet.source, packet.destination, port, vni)
+            packet = _packet(frame, packet.payload + 16)
+    if packet is None:
+        return None
+    if packet.protocol in (_ICMP, _ICMPV6):
+        direction = _IS_REPLY.get((packet.protocol, frame[packet.payload]))
+        if direction is None:
             return None
-        source, destination, protocol, at = inner
-    if icmp_reply and protocol in (1, 58) and len(frame) > at:
-        reply = frame[at] in (0, 129)
-    return Sighting(number, reply, vni, outer, source, destination)
+        reply = direction
+    return Sighting(number, reply, tunnel, packet.source, packet.destination, packet.fragment)
 
 
-def _ethertype(frame: bytes) -> int:
-    return int(struct.unpack_from("!H", frame, 12)[0]) if len(frame) >= 14 else 0
+def _packet(frame: bytes, at: int) -> _Packet | None:
+    """The IP packet in the Ethernet frame that begins at *at*; None when it holds another protocol."""
+    kind = struct.unpack_from("!H", frame, at + 12)[0]
+    if kind == _IPV4:
+        return _ipv4(frame, at + 14)
+    return _ipv6(frame, at + 14) if kind == _IPV6 else None
 
 
-def _packet(frame: bytes, at: int, ethertype: int) -> tuple[IPAddress, IPAddress, int, int] | None:
-    """Source, destination, protocol and offset of the payload of an IP packet at *at*."""
-    if ethertype == _IPV4 and len(frame) >= at + 20:
-        header = (frame[at] & 0xF) * 4
-        source, destination = IPv4Address(frame[at + 12 : at + 16]), IPv4Address(frame[at + 16 : at + 20])
-        return source, destination, frame[at + 9], at + header
-    if ethertype == _IPV6 and len(frame) >= at + 40:
-        source6, destination6 = IPv6Address(frame[at + 8 : at + 24]), IPv6Address(frame[at + 24 : at + 40])
-        return source6, destination6, frame[at + 6], at + 40
-    return None
+def _ipv4(frame: bytes, at: int) -> _Packet:
+    first, offset, protocol, source, destination = struct.unpack_from("!B5xHxB2x4s4s", frame, at)
+    payload = at + 4 * (first & 0x0F)
+    return _Packet(IPv4Address(source), IPv4Address(destination), protocol, payload, bool(offset & 0x3FFF))
+
+
+def _ipv6(frame: bytes, at: int) -> _Packet:
+    protocol, source, destination = struct.unpack_from("!6xBx16s16s", frame, at)
+    payload = at + 40
+    fragment = protocol == _FRAGMENT
+    if fragment:
+        protocol, payload = frame[payload], payload + 8
+    return _Packet(IPv6Address(source), IPv6Address(destination), protocol, payload, fragment)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from hybridnet.lab.matrix.cells import Cell, Observation, Path, Result, Source, expect
-from hybridnet.lab.matrix.frames import Sighting
+from hybridnet.lab.matrix.frames import Sighting, Tunnel
 from hybridnet.model.address import IPAddress
 
 
@@ -13,6 +13,7 @@ class Fabric(Struct, frozen=True):
     """What a correct tunnel looks like here."""
 
     vni: int
+    port: int
     nodes: Mapping[str, tuple[IPAddress, ...]]
     """Addresses of the nodes: the only ones that may be on the outside of a tunnelled packet."""
 
@@ -22,8 +23,9 @@ def judge(cell: Cell, error: str, source: str, sightings: Iterable[Sighting], fa
     seen = list(sightings)
     node = tuple(str(a) for a in fabric.nodes.get(cell.sender.node, ()))
     masqueraded = source in node and str(cell.sender.address(cell.family)) != source
-    request, why = _path([s for s in seen if not s.reply], fabric, cell.sender.node, cell.receiver.node)
-    reply, back = _path([s for s in seen if s.reply], fabric, cell.receiver.node, cell.sender.node)
+    there, here = cell.sender.node, cell.receiver.node
+    request, why = _path([s for s in seen if not s.reply], fabric, there, here, arrived=bool(source))
+    reply, back = _path([s for s in seen if s.reply], fabric, here, there, arrived=not error)
     if request is Path.NATIVE and masqueraded:
         request = Path.MASQUERADED
     expected = expect(cell)
@@ -42,24 +44,36 @@ def judge(cell: Cell, error: str, source: str, sightings: Iterable[Sighting], fa
     )
 
 
-def _path(seen: list[Sighting], fabric: Fabric, origin: str, destination: str) -> tuple[Path, str]:
+def _path(
+    seen: list[Sighting], fabric: Fabric, origin: str, destination: str, *, arrived: bool
+) -> tuple[Path, str]:
     """The path of one direction and what was odd about it."""
     if not seen:
-        return Path.DIRECT, ""
-    tunnelled = [s for s in seen if s.vni is not None]
-    if len(tunnelled) not in (0, len(seen)):
-        return Path.MIXED, "both inside and outside the tunnel"
-    if not tunnelled:
+        return (Path.DIRECT if arrived else Path.NONE), ""
+    if any(s.fragment for s in seen):
+        return Path.MIXED, "cut into fragments"
+    tunnels = [s.tunnel for s in seen if s.tunnel is not None]
+    if not tunnels:
         return Path.NATIVE, ""
-    vnis = {s.vni for s in tunnelled}
-    if vnis != {fabric.vni}:
-        return Path.MIXED, f"VNI {', '.join(map(str, vnis))} instead of {fabric.vni}"
-    ends = {s.outer for s in tunnelled if s.outer is not None}
-    wanted_from, wanted_to = fabric.nodes.get(origin, ()), fabric.nodes.get(destination, ())
-    for begin, end in ends:
-        if begin not in wanted_from or end not in wanted_to:
-            return Path.MIXED, f"tunnelled {begin} → {end}, not from {origin} to {destination}"
+    if len(tunnels) != len(seen):
+        return Path.MIXED, "both inside and outside the tunnel"
+    for tunnel in tunnels:
+        if odd := _oddity(tunnel, fabric, origin, destination):
+            return Path.MIXED, odd
     return Path.VXLAN, ""
+
+
+def _oddity(tunnel: Tunnel, fabric: Fabric, origin: str, destination: str) -> str:
+    """What is wrong with the encapsulation of a packet from node *origin* to node *destination*."""
+    if (tunnel.vni, tunnel.port) != (fabric.vni, fabric.port):
+        wrong, right = f"VNI {tunnel.vni} port {tunnel.port}", f"{fabric.vni} port {fabric.port}"
+        return f"{wrong} instead of {right}"
+    begins = tunnel.source in fabric.nodes.get(origin, ())
+    ends = tunnel.destination in fabric.nodes.get(destination, ())
+    if begins and ends:
+        return ""
+    wanted = f"from {origin or 'no node'} to {destination or 'no node'}"
+    return f"tunnelled {tunnel.source} → {tunnel.destination}, not {wanted}"
 
 
 def where_to_look(result: Result) -> str:

@@ -1,7 +1,8 @@
 """The sending side: one probe of each protocol, full size, not to be fragmented.
 
 The first packet between two ends may wait a second for ARP or NDP, so UDP and ICMP are repeated until answered; an
-error that the network returns ends the wait at once and is reported as it came.
+error that the network returns ends the wait at once and is reported as it came. TCP would quietly adapt to a path
+that carries less than it should, so what it has learnt of the path is looked at afterwards.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from collections.abc import Callable
 
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.matrix.cells import Cell, Protocol
-from hybridnet.lab.matrix.frames import read_token, token
+from hybridnet.lab.matrix.frames import fill, read_token
+from hybridnet.lab.matrix.options import address_family, forbid_fragments, path_mtu
 from hybridnet.lab.matrix.responder import PORT
 from hybridnet.model.address import Family
 
@@ -22,57 +24,58 @@ GIVE_UP_SECONDS = 3.0
 _HEADER = {Family.V4: 20, Family.V6: 40}
 _TRANSPORT = 8
 """Bytes of a UDP or an ICMP echo header."""
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _IPV6_DONTFRAG, _PMTUDISC_DO = 10, 23, 62, 2
+_TCP_SEGMENTS = 3
 _ECHO = {Family.V4: (8, 0), Family.V6: (128, 129)}
 
 
 async def probe(cell: Cell, number: int) -> str:
     """Send a probe and wait for its answer. Empty when it came, else what came instead."""
-    size = min(cell.sender.mtu, cell.receiver.mtu) - _HEADER[cell.family] - _TRANSPORT
-    payload = token(number).ljust(size, b".")
     run = {Protocol.ICMP: _icmp, Protocol.UDP: _udp, Protocol.TCP: _tcp}[cell.protocol]
     try:
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            await run(cell, number, payload)
+            await run(cell, number)
     except TimeoutError:
         return "no answer"
     except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
+        return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
     return ""
 
 
-async def _tcp(cell: Cell, number: int, payload: bytes) -> None:
+async def _tcp(cell: Cell, number: int) -> None:
     opened = _open(cell, socket.SOCK_STREAM, 0)
     try:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(opened, (str(cell.target), PORT))
-        reader, writer = await asyncio.open_connection(sock=opened)
-        body = payload * 3  # more than one segment of full size
-        writer.write(len(body).to_bytes(4, "big") + body)
-        answer = await reader.readexactly(len(body))
-        writer.close()
+        body = fill(number, _TCP_SEGMENTS * cell.mtu)
+        await loop.sock_sendall(opened, len(body).to_bytes(4, "big") + body)
+        answer = b""
+        while len(answer) < len(body):
+            part = await loop.sock_recv(opened, 1 << 16)
+            if not part:
+                raise OSError(errno.ECONNRESET, "connection closed")
+            answer += part
         if read_token(answer) != (number, True):
             raise OSError(errno.EBADMSG, "another probe's answer")
-    except asyncio.IncompleteReadError as error:
-        raise OSError(errno.ECONNRESET, "connection closed") from error
+        _check_mtu(opened, cell)
     finally:
         opened.close()
 
 
-async def _udp(cell: Cell, number: int, payload: bytes) -> None:
+async def _udp(cell: Cell, number: int) -> None:
     opened = _open(cell, socket.SOCK_DGRAM, 0)
     try:
         opened.connect((str(cell.target), PORT))
-        await _ask(opened, payload, lambda data: read_token(data) == (number, True))
+        payload = fill(number, _payload_size(cell))
+        await _ask(opened, cell, payload, lambda data: read_token(data) == (number, True))
     finally:
         opened.close()
 
 
-async def _icmp(cell: Cell, number: int, payload: bytes) -> None:
+async def _icmp(cell: Cell, number: int) -> None:
     v4 = cell.family is Family.V4
     opened = _open(cell, socket.SOCK_RAW, socket.IPPROTO_ICMP if v4 else socket.IPPROTO_ICMPV6)
     request, reply = _ECHO[cell.family]
-    message = struct.pack("!BBHHH", request, 0, 0, number & 0xFFFF, 1) + payload
+    message = struct.pack("!BBHHH", request, 0, 0, number & 0xFFFF, 1) + fill(number, _payload_size(cell))
     if v4:
         message = message[:2] + _checksum(message) + message[4:]
 
@@ -83,42 +86,42 @@ async def _icmp(cell: Cell, number: int, payload: bytes) -> None:
 
     try:
         opened.connect((str(cell.target), 0))
-        await _ask(opened, message, is_answer)
+        await _ask(opened, cell, message, is_answer)
     finally:
         opened.close()
 
 
-async def _ask(opened: socket.socket, message: bytes, is_answer: Callable[[bytes], bool]) -> None:
+async def _ask(opened: socket.socket, cell: Cell, message: bytes, is_answer: Callable[[bytes], bool]) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        _send(opened, message)
         try:
+            opened.send(message)
             async with asyncio.timeout(REPEAT_SECONDS):
                 while not is_answer(await loop.sock_recv(opened, 1 << 16)):
                     pass
                 return
         except TimeoutError:
             continue
-
-
-def _send(opened: socket.socket, message: bytes) -> None:
-    """EMSGSIZE is how the kernel reports a path MTU that it has just learnt: the next attempt counts."""
-    try:
-        opened.send(message)
-    except OSError as error:
-        if error.errno != errno.EMSGSIZE:
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                _check_mtu(opened, cell)
             raise
+
+
+def _payload_size(cell: Cell) -> int:
+    return cell.mtu - _HEADER[cell.family] - _TRANSPORT
+
+
+def _check_mtu(opened: socket.socket, cell: Cell) -> None:
+    known = path_mtu(opened, cell.family)
+    if known < cell.mtu:
+        raise OSError(errno.EMSGSIZE, f"the path carries packets of {known} bytes, not {cell.mtu}")
 
 
 def _open(cell: Cell, kind: int, protocol: int) -> socket.socket:
     with Namespace.open(cell.sender.netns) as namespace:
-        af = socket.AF_INET if cell.family is Family.V4 else socket.AF_INET6
-        opened = namespace.run(lambda: socket.socket(af, kind, protocol))
-    if cell.family is Family.V4:
-        opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
-    else:
-        opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
-        opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
+        opened = namespace.run(lambda: socket.socket(address_family(cell.family), kind, protocol))
+    forbid_fragments(opened, cell.family)
     opened.setblocking(False)
     return opened
 

@@ -72,12 +72,14 @@ def _table(results: Iterable[Result]) -> Table:
     columns = [(f, p) for f in Family for p in Protocol]
     for family, protocol in columns:
         table.add_column(f"v{family} {protocol}", justify="left", no_wrap=True)
-    rows: dict[tuple[str, str], dict[tuple[Family, Protocol], Result]] = {}
+    rows: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        rows.setdefault(result.cell.row, {})[result.cell.family, result.cell.protocol] = result
-    for (who, where), cells in rows.items():
-        source = _source(list(cells.values()))
-        table.add_row(who, where, source, *(_mark(cells.get(column)) for column in columns))
+        rows.setdefault(result.cell.row, []).append(result)
+    for (who, where), members in rows.items():
+        marks = [
+            _mark([r for r in members if (r.cell.family, r.cell.protocol) == column]) for column in columns
+        ]
+        table.add_row(who, where, _source(members), *marks)
     return table
 
 
@@ -87,16 +89,24 @@ def _source(results: list[Result]) -> str:
     return " and ".join("sender" if own else "node" for own in sorted(seen, reverse=True)) or "-"
 
 
-def _mark(result: Result | None) -> Text:
-    if result is None:
+def _mark(results: list[Result]) -> Text:
+    """One square of the table: all pairs of endpoints that a row stands for."""
+    bad = [r for r in results if not r.ok]
+    if not results:
         return Text("")
+    if not bad:
+        return Text("✓ " + " ".join(sorted({_path(r) for r in results})), "green")
+    share = f" {len(bad)}/{len(results)}" if len(bad) < len(results) else ""
+    return Text(f"✗{share} " + " ".join(sorted({_path(r) for r in bad})), "bold red")
+
+
+def _path(result: Result) -> str:
     seen = result.seen
     if not seen.reached:
-        return Text("✓ closed", "green") if result.ok else Text("✗ lost", "bold red")
+        return "closed" if result.ok else "lost"
     request, reply = (_SHORT.get(p, str(p)) for p in (seen.request, seen.reply))
     usual = request == reply or (request == "masq" and reply == "native")
-    path = request if usual else f"{request}/{reply}"
-    return Text(f"✓ {path}", "green") if result.ok else Text(f"✗ {path}", "bold red")
+    return request if usual else f"{request}/{reply}"
 
 
 def _mismatch(result: Result) -> Text:

@@ -11,7 +11,8 @@ from ipaddress import ip_address
 
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.matrix.cells import Endpoint
-from hybridnet.lab.matrix.frames import read_token, token
+from hybridnet.lab.matrix.frames import fill, read_token
+from hybridnet.lab.matrix.options import address_family, forbid_fragments
 from hybridnet.model.address import Family
 
 PORT = 20017
@@ -59,7 +60,7 @@ class Responder:
             found = read_token(payload)
             if found is not None:
                 self._note(found[0], writer.get_extra_info("peername")[0])
-                writer.write(token(found[0], reply=True).ljust(size, b"."))
+                writer.write(fill(found[0], size, reply=True))
                 await writer.drain()
             writer.close()
             await writer.wait_closed()
@@ -70,7 +71,7 @@ class Responder:
             found = read_token(payload)
             if found is not None:
                 self._note(found[0], peer[0])
-                udp.sendto(token(found[0], reply=True).ljust(len(payload), b"."), peer)
+                udp.sendto(fill(found[0], len(payload), reply=True), peer)
 
     def _note_icmp(self, icmp: socket.socket, family: Family) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
@@ -83,7 +84,7 @@ class Responder:
 
 def _open(family: Family) -> tuple[socket.socket, socket.socket, socket.socket]:
     """A listening TCP, a bound UDP and a raw ICMP socket of the calling thread's namespace."""
-    af = socket.AF_INET if family is Family.V4 else socket.AF_INET6
+    af = address_family(family)
     anywhere = "0.0.0.0" if family is Family.V4 else "::"  # noqa: S104  (of a lab's namespace)
     tcp = socket.socket(af, socket.SOCK_STREAM)
     udp = socket.socket(af, socket.SOCK_DGRAM)
@@ -96,5 +97,6 @@ def _open(family: Family) -> tuple[socket.socket, socket.socket, socket.socket]:
     kind = socket.IPPROTO_ICMP if family is Family.V4 else socket.IPPROTO_ICMPV6
     icmp = socket.socket(af, socket.SOCK_RAW, kind)
     for opened in (tcp, udp, icmp):
+        forbid_fragments(opened, family)
         opened.setblocking(False)
     return tcp, udp, icmp

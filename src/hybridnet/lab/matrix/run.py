@@ -18,6 +18,8 @@ from hybridnet.model.address import Family, IPAddress
 AT_ONCE = 16
 _SETTLE_SECONDS = 0.3
 """For the last frames to be read."""
+_numbers = itertools.count(1)
+"""Never the same twice in a process: what an earlier run still sends is not taken for this one's."""
 
 
 class MatrixResult(Struct, frozen=True):
@@ -41,18 +43,18 @@ class Service(Struct, frozen=True):
 
 
 def plan_cells(endpoints: Sequence[Endpoint], services: Sequence[Service]) -> list[Cell]:
-    """All questions: each pair of kinds, on one node and on two, in both families and three protocols."""
-    pairs: dict[tuple[Kind, Kind, bool], tuple[Endpoint, Endpoint]] = {}
-    for sender, receiver in itertools.permutations(endpoints, 2):
-        same = bool(sender.node) and sender.node == receiver.node
-        pairs.setdefault((sender.kind, receiver.kind, same), (sender, receiver))
+    """All questions: every ordered pair of endpoints, in both families and three protocols.
+
+    Not one pair for each pair of kinds: a fault of one node must show, whichever end is on it.
+    """
+    pairs = sorted(itertools.permutations(endpoints, 2), key=lambda p: (p[0].kind, p[1].kind))
     cells = []
-    for (sender_kind, receiver_kind, _), (sender, receiver) in sorted(pairs.items()):
-        unknown = sender_kind is Kind.EXTERNAL and receiver_kind is Kind.OVERLAY
+    for sender, receiver in pairs:
+        unknown = sender.kind is Kind.EXTERNAL and receiver.kind is Kind.OVERLAY
         for note in ("no route", "route") if unknown else ("",):
             cells += [Cell(sender, receiver, f, p, note) for f, p in _questions(sender, receiver)]
-    clients = [next((e for e in endpoints if e.kind is kind), None) for kind in (Kind.OVERLAY, Kind.UNDERLAY)]
-    for client, service in itertools.product(filter(None, clients), services):
+    clients = [e for e in endpoints if e.kind in (Kind.OVERLAY, Kind.UNDERLAY)]
+    for client, service in itertools.product(clients, services):
         if client == service.backend:
             continue
         cells += [
@@ -60,7 +62,7 @@ def plan_cells(endpoints: Sequence[Endpoint], services: Sequence[Service]) -> li
             for address in service.addresses
             for protocol in (Protocol.TCP, Protocol.UDP)
         ]
-    return cells
+    return sorted(cells, key=lambda c: c.row)
 
 
 def _questions(sender: Endpoint, receiver: Endpoint) -> Iterable[tuple[Family, Protocol]]:
@@ -74,6 +76,7 @@ async def run_cells(
     """Probe all *cells*; *switch* is the path of the namespace whose ports are captured."""
     arrivals: dict[int, str] = {}
     errors: dict[int, str] = {}
+    numbered = dict(zip(_numbers, cells, strict=False))
     receivers = {c.receiver.name: c.receiver for c in cells}
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -88,9 +91,9 @@ async def run_cells(
                 responder = Responder(endpoint, arrivals)
                 await responder.start()
                 stack.push_async_callback(responder.stop)
-            await asyncio.gather(*(ask(number, cell) for number, cell in enumerate(cells, 1)))
+            await asyncio.gather(*(ask(number, cell) for number, cell in numbered.items()))
             await asyncio.sleep(_SETTLE_SECONDS)
     results = tuple(
-        judge(cell, errors[n], arrivals.get(n, ""), capture.of(n), fabric) for n, cell in enumerate(cells, 1)
+        judge(cell, errors[n], arrivals.get(n, ""), capture.of(n), fabric) for n, cell in numbered.items()
     )
     return MatrixResult(results, capture.dropped)
