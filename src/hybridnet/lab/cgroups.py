@@ -49,9 +49,19 @@ def leaf(prefix: str, name: str) -> Path:
 def make_pods_root(prefix: str, node: str) -> str:
     """kubelet's cgroupRoot for a node, made in every hierarchy: kubelet wants to find it there."""
     name = f"{prefix}/{node}.pods"
-    for root, _ in hierarchies():
+    for root, version in hierarchies():
+        if version == 2:
+            (root / prefix).mkdir(exist_ok=True)
+            _delegate(root, root)
+            _delegate(root, root / prefix)
         (root / name).mkdir(parents=True, exist_ok=True)
     return f"/{name}"
+
+
+def _delegate(root: Path, group: Path) -> None:
+    """Let the children of a version 2 *group* have every controller; with version 1 there are none."""
+    controllers = (root / "cgroup.controllers").read_text().split()
+    (group / "cgroup.subtree_control").write_text(" ".join(f"+{each}" for each in controllers))
 
 
 def processes(prefix: str) -> set[int]:

@@ -16,7 +16,7 @@ from hybridnet.lab import cgroups, fabric, image, node, plugin, reaper, state, s
 from hybridnet.lab.binaries import Binaries, require
 from hybridnet.lab.controlplane import ControlPlane, Endpoint
 from hybridnet.lab.node import Node
-from hybridnet.lab.processes import Place, wait_for
+from hybridnet.lab.processes import Place, Process, wait_for
 from hybridnet.lab.progress import Progress
 from hybridnet.lab.runtime import Runtime
 from hybridnet.lab.state import Description, NetworkPlugin, ProxyMode
@@ -114,6 +114,7 @@ class _Bringup:
         self._cluster = cluster
         self._executor = executor
         self._progress = progress
+        self._processes: list[Process] = []
         self._archive: Future[Path] = executor.submit(self._write_images)
         self._ready: Future[None] = executor.submit(self._start_control_plane)
 
@@ -151,26 +152,31 @@ class _Bringup:
             runtime.start_containerd(self._archive.result())
         self._ready.result()
         with self._progress.step(f"{name}: kubelet, kube-proxy, network"):
-            runtime.start_kubelet()
+            self._processes.append(runtime.start_kubelet())
             if description.kube_proxy is not ProxyMode.NONE:
-                runtime.start_kube_proxy(description.kube_proxy)
+                self._processes.append(runtime.start_kube_proxy(description.kube_proxy))
             if description.network_plugin is NetworkPlugin.BRIDGE:
                 plugin.install_bridge(cluster.topology, booted)
             else:
-                system.start_agent(cluster.plane, booted, cluster.folder / "logs" / name)
+                agent = system.start_agent(cluster.plane, booted, cluster.folder / "logs" / name)
+                self._processes.append(agent)
                 plugin.install_hybridnet(booted)
 
     def _start_system(self) -> None:
         self._ready.result()
-        if self._cluster.description.network_plugin is NetworkPlugin.HYBRIDNET:
+        cluster = self._cluster
+        if cluster.description.network_plugin is NetworkPlugin.HYBRIDNET:
             with self._progress.step("hybridnet: objects, manager"):
-                system.install(self._cluster.plane, self._cluster.control_plane_place, self._cluster.folder)
+                manager = system.install(cluster.plane, cluster.control_plane_place, cluster.folder)
+                self._processes.append(manager)
 
     def _wait_nodes(self, names: Iterable[str]) -> None:
         wanted = set(names)
+        plane = self._cluster.plane
         wait_for(
-            "not all nodes",
-            lambda: wanted <= self._cluster.plane.api.ready_nodes(),
+            f"one of {', '.join(names)}",
+            lambda: wanted <= plane.api.ready_nodes(),
             timeout=NODES_TIMEOUT,
             interval=0.1,
+            processes=[*plane.processes.values(), *self._processes],
         )

@@ -220,6 +220,8 @@ class ControlPlane:
             "client-ca-file": self._pki("ca.crt"),
             "tls-cert-file": self._pki("kube-apiserver.crt"),
             "tls-private-key-file": self._pki("kube-apiserver.key"),
+            "requestheader-client-ca-file": self._pki("ca.crt"),
+            "requestheader-allowed-names": "front-proxy-client",
             "kubelet-client-certificate": self._pki("kubelet-client.crt"),
             "kubelet-client-key": self._pki("kubelet-client.key"),
             "kubelet-certificate-authority": self._pki("ca.crt"),

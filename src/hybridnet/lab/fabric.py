@@ -8,6 +8,7 @@ The router forwards, sends no redirects and has no way to the internet. Nodes ge
 Debian (no forwarding, loose reverse path filter), whatever the machine itself has: namespaces inherit part of it.
 """
 
+import contextlib
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from ipaddress import IPv4Network
@@ -16,6 +17,7 @@ import msgspec
 
 from hybridnet.kernel import sysctl
 from hybridnet.kernel.namespace import RUN_NETNS, Namespace, create_named, delete_named
+from hybridnet.lab.errors import CommandFailed
 from hybridnet.lab.processes import run
 from hybridnet.lab.topology import Host, Topology, router_interfaces
 from hybridnet.model.address import IPInterface
@@ -37,11 +39,14 @@ _OF_ROLE = {
     "router": {**_FORWARDING, **_NO_DAD, "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/rp_filter": "0"},
     "switch": {"ipv6/conf/default/disable_ipv6": "1", "bridge/bridge-nf-call-iptables": "0"},
 }
+_MODULES = ("overlay", "nf_conntrack", "br_netfilter")
+"""kube-proxy sets sysctls of the second, the bridge plugin's Services need the third."""
 _OF_HOST = {**_STOCK, **_NO_DAD}
 
 
 def create(topology: Topology, executor: Executor) -> None:
     """Make all namespaces, cables and addresses. AlreadyExists, CommandFailed; :func:`delete` cleans up."""
+    _load_modules()
     for role in topology.roles:
         create_named(topology.namespace(role))
         _set_sysctls(topology, role)
@@ -106,6 +111,12 @@ def _host(host: Host) -> list[str]:
 
 def _addresses(device: str, addresses: Iterable[IPInterface]) -> list[str]:
     return [*(f"address add {address} dev {device}" for address in addresses), f"link set {device} up"]
+
+
+def _load_modules() -> None:
+    """Load what does not load on use. A kernel that has it built in, or no modules, needs nothing of this."""
+    with contextlib.suppress(CommandFailed):
+        run(["modprobe", "--all", "--quiet", *_MODULES], check=False)
 
 
 def _batch(options: tuple[str, ...], commands: Iterable[str]) -> None:
