@@ -99,6 +99,14 @@ def test_an_empty_want_removes_all_of_the_scope_and_nothing_else(node: Net, appl
     assert "10.0.0.2 " in node.ip("neighbour show proxy")
 
 
+def test_removal_goes_from_what_leads_in_to_what_is_led_to(node: Net, applier: KernelApplier) -> None:
+    applier.apply("overlay", an_overlay())
+    kinds = [type(item) for item in applier.apply("overlay", []).removed]
+    assert kinds.index(Rule) < kinds.index(FdbEntry) < kinds.index(Route) < kinds.index(LinkAddress)
+    assert kinds[-1] is VxlanLink
+    assert "ovl" not in node.ip("link show")
+
+
 def test_an_object_lives_as_long_as_one_scope_wants_it(node: Net, applier: KernelApplier) -> None:
     applier.apply("a", a_pod(1))
     applier.apply("b", a_pod(1))
@@ -323,6 +331,26 @@ def test_a_device_that_came_back_gets_its_objects_after_being_forgotten(
     assert result.failures == []
     assert set(result.written) == set(a_pod(1)[:2])
     assert "10.0.0.1" in node.ip("route show table 300")
+
+
+def test_a_tunnel_that_went_with_its_parent_comes_back(node: Net, applier: KernelApplier) -> None:
+    applier.apply("overlay", an_overlay())
+    applier.apply("other", [Route(302, ip_network("10.44.0.0/16"), "ovl")])
+    node.ip("link del nic")
+    node.add_device("nic", "192.0.2.1/24")
+    applier.forget_device("nic")
+    assert applier.apply("overlay", an_overlay()).failures == []
+    assert "10.44.0.0/16 dev ovl" in node.ip("route show table 302")
+    assert not applier.audit()
+
+
+def test_a_tunnel_is_made_on_its_parent_s_present_index(node: Net, applier: KernelApplier) -> None:
+    applier.apply("overlay", an_overlay())
+    node.ip("link del nic")
+    node.add_device("nic", "192.0.2.1/24")
+    result = applier.apply("overlay", [replace(TUNNEL, vni=8), *an_overlay()[1:]])
+    assert result.failures == []
+    assert "vxlan id 8" in node.ip("-d link show ovl")
 
 
 def test_a_new_index_of_a_known_device_is_noticed(node: Net, applier: KernelApplier) -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 import pytest
 
 from hybridnet.kernel.errors import AlreadyExists, DumpInterrupted, ObjectNotFound, Unreachable
+from hybridnet.kernel.link import get_link
 from hybridnet.kernel.netlink import NLM_F_DUMP_INTR, Rtnl
 from hybridnet.kernel.route import delete_route, dump_routes, set_route
 from hybridnet.plan.state import Route, RouteType
@@ -54,8 +55,11 @@ def test_an_error_carries_the_kernel_s_own_words_and_a_next_step(net: Net) -> No
 
 def test_an_answer_to_an_earlier_request_is_not_taken_for_a_later_one(net: Net) -> None:
     net.rtnl._send([set_route(blackhole(1), 0, replace=False)], ack_last=True)
-    with pytest.raises(AlreadyExists):
-        net.rtnl.request(set_route(blackhole(1), 0, replace=False))
+    assert get_link(net.rtnl, "lo").index == 1
+    net.rtnl._send([set_route(blackhole(1), 0, replace=False)], ack_last=True)
+    assert not any(net.rtnl.batch([set_route(blackhole(2), 0, replace=False)]))
+    net.rtnl._send([set_route(blackhole(1), 0, replace=False)], ack_last=True)
+    assert set(dump_routes(net.rtnl, str, table=300)) == {blackhole(1), blackhole(2)}
 
 
 @pytest.fixture
