@@ -60,6 +60,30 @@ def test_sigterm_gives_the_lease_back_and_ends_cleanly(api_kubeconfig: Path) -> 
     play(api_kubeconfig, scenario)
 
 
+@pytest.mark.spec("F2", "W9")
+def test_a_manager_that_is_paused_in_the_middle_of_its_work_does_no_harm_when_it_goes_on(
+    api_kubeconfig: Path,
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.node()
+        await world.network("overlay")
+        await world.subnet("over4", "overlay", "100.10.0.0/25")
+        processes = [await start(world, world.kubeconfig, "--no-leader-election") for _ in range(2)]
+        await world.pod("first")
+        await world.served("first", seconds=30)
+        creating = asyncio.create_task(world.pods(100))
+        for n in range(6):
+            await asyncio.sleep(0.3)
+            processes[n % 2].send_signal(signal.SIGSTOP)
+            await asyncio.sleep(0.5)
+            processes[n % 2].send_signal(signal.SIGCONT)
+        await world.all_served(await creating)
+        for process in processes:
+            await end(process)
+
+    play(api_kubeconfig, scenario)
+
+
 def test_an_unknown_default_is_refused_with_the_choices() -> None:
     async def refuse() -> None:
         process = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ import structlog
 
 from hybridnet.ipam.selection import serves
 from hybridnet.kube.client import Client
-from hybridnet.kube.errors import ApiError, NotFound
+from hybridnet.kube.errors import ApiError, Conflict, NotFound, Unavailable
 from hybridnet.manager.cluster import Cluster
 from hybridnet.manager.conditions import network_status, status_patch, subnet_status
 from hybridnet.model.network import Network, NetworkStatus, SubnetStatus
@@ -68,18 +68,23 @@ class StatusWriter:
         """Write all differences now. What fails is tried again in the next round."""
         networks, self._networks = self._networks, set()
         subnets, self._subnets = self._subnets, set()
-        for name in sorted(subnets):
+        work = [
+            *((self._write_subnet, self.subnet_changed, name) for name in sorted(subnets)),
+            *((self._write_network, self.network_changed, name) for name in sorted(networks)),
+        ]
+        for position, (write, again, name) in enumerate(work):
             try:
-                await self._write_subnet(name)
+                await write(name)
+            except Unavailable as error:
+                log.warning("status not written", waiting=len(work) - position, error=str(error))
+                for _, later, left in work[position:]:
+                    later(left)
+                return
+            except Conflict:
+                again(name)
             except ApiError as error:
-                self._failed(name, error)
-                self.subnet_changed(name)
-        for name in sorted(networks):
-            try:
-                await self._write_network(name)
-            except ApiError as error:
-                self._failed(name, error)
-                self.network_changed(name)
+                log.warning("status refused", object=name, error=str(error))
+                again(name)
 
     async def _write_subnet(self, name: str) -> None:
         subnet = self._cluster.subnets.get(name)
@@ -134,6 +139,3 @@ class StatusWriter:
             await self._client.patch(NETWORKS, name, status_patch(version, status), subresource="status")
         except NotFound:
             log.debug("network went before its status was written", network=name)
-
-    def _failed(self, name: str, error: ApiError) -> None:
-        log.info("status not written, trying again", object=name, error=str(error))
