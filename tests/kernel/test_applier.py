@@ -149,6 +149,16 @@ def test_a_route_changes_in_place_between_all_its_forms(
         assert not applier.audit()
 
 
+@pytest.mark.parametrize(("gateway", "default"), [("203.0.113.1", "0.0.0.0/0"), ("fd99::1", "::/0")])
+def test_a_gateway_s_own_route_is_written_first(
+    node: Net, applier: KernelApplier, gateway: str, default: str
+) -> None:
+    via = Route(300, ip_network(default), "pods", gateway=ip_address(gateway))
+    result = applier.apply("x", [via, Route(300, ip_network(gateway), "pods")])
+    assert result.failures == []
+    assert f"default via {gateway}" in node.ip(f"-{via.family} route show table 300")
+
+
 def test_a_changed_rule_is_added_before_the_old_one_goes(node: Net, applier: KernelApplier) -> None:
     rule = Rule(Family.V4, 1000, RuleAction.LOOKUP, 301)
     applier.apply("x", [rule])

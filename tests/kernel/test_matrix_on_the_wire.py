@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from hybridnet.lab.matrix.cells import Cell, Kind, Path, Result
+from hybridnet.lab.matrix.cells import Cell, Kind, Path, Protocol, Result
 from hybridnet.lab.matrix.judge import Fabric, where_to_look
 from hybridnet.lab.matrix.run import MatrixResult, plan_cells, run_cells
 from hybridnet.model.address import Family
@@ -110,7 +110,8 @@ def test_a_wrong_fdb_entry_breaks_the_tunnel_to_that_node_both_ways(world: World
     found = wrong(matrix)
     assert set(found) == labels(matrix, is_tunnelled)
     check(found.values(), reached=False, hint="bridge fdb show")
-    assert all("10.1.0.11 → 10.1.0.1," in r.seen.detail for r in found.values())
+    marked = [r for r in found.values() if r.cell.protocol is not Protocol.TCP]
+    assert all("tunnelled 10.1.0.11 → 10.1.0.1," in r.seen.detail for r in marked)
 
 
 def test_masquerading_in_the_tunnel_shows_in_the_source_address(world: World) -> None:
@@ -150,9 +151,15 @@ def test_a_tunnel_that_carries_less_than_it_should_breaks_full_size_packets(worl
     world.ip("node1", "link set vx mtu 1400")
     matrix = run(world)
     found = wrong(matrix)
-    assert set(found) == labels(matrix, is_tunnelled)
+
+    def shares_the_address(cell: Cell) -> bool:
+        """The kernel keeps one path MTU for an address: node2's is learnt from answers through the tunnel."""
+        return (cell.sender.kind, cell.receiver.name) == (Kind.OVERLAY, "node2") and not cell.same_node
+
+    tunnelled = labels(matrix, is_tunnelled)
+    assert tunnelled <= set(found) <= tunnelled | labels(matrix, shares_the_address)
     learnt = [r.seen.detail for r in found.values() if r.cell.sender.node == "node1"]
-    assert all("the path carries packets of 1400 bytes" in detail for detail in learnt), learnt
+    assert {each for each in learnt if "the path carries packets of" not in each} == set()
 
 
 def test_a_missing_proxy_entry_cuts_an_underlay_pod_off_its_segment(world: World) -> None:

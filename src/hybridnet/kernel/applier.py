@@ -133,11 +133,7 @@ class KernelApplier:
         The next ``apply`` of each scope concerned writes its objects again; so does ``audit``.
         """
         self.devices.forget(name)
-        for key, item in self._have.items():
-            if _concerns(item, name):
-                self._stale.add(key)
-                if isinstance(item, VxlanLink) and item.name != name:
-                    self.forget_device(item.name)  # the kernel deletes a tunnel with its parent
+        self._stale.update(key for key, item in self._have.items() if _concerns(item, name))
 
     def wanted(self) -> tuple[KernelObject, ...]:
         """All that any scope wants."""
