@@ -25,7 +25,7 @@ async def dual_overlay(here: World, v4: str = "100.10.0.0/22") -> None:
     await here.subnet("over6", "overlay", "fd00::/64")
 
 
-@pytest.mark.spec("A28", "F2", "W9", "A5")
+@pytest.mark.spec("F2", "W9")
 def test_two_managers_forced_to_lead_give_200_pods_one_address_per_family(api_kubeconfig: Path) -> None:
     async def scenario(here: World) -> None:
         await dual_overlay(here)
