@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from hybridnet.lab.matrix.cells import Cell, Observation, Path, Result, Source, expect
+from hybridnet.lab.matrix.cells import Cell, Endpoint, Observation, Path, Protocol, Result, Source, expect
 from hybridnet.lab.matrix.frames import Sighting, Tunnel
-from hybridnet.model.address import IPAddress
+from hybridnet.model.address import Family, IPAddress
+
+TOO_SMALL = "the path carries packets of"
+"""How a probe's error begins when the path MTU is smaller than it must be."""
 
 
 class Fabric(Struct, frozen=True):
@@ -77,37 +80,51 @@ def _oddity(tunnel: Tunnel, fabric: Fabric, origin: str, destination: str) -> st
 
 
 def where_to_look(result: Result) -> str:
-    """The next step for a cell that is not as expected."""
+    """The next step for a cell that is not as expected: commands, and on which node."""
     cell, expected, seen = result.cell, result.expected, result.seen
-    node = cell.sender.node or cell.receiver.node
-    if expected.reached and not seen.reached:
-        return _unreached(cell, seen, node)
     if not expected.reached:
         return f"nobody outside should have a route to {cell.target}: look at the router's routes"
-    if (seen.request, seen.reply) != (expected.request, expected.reply):
-        late = cell.receiver.node if seen.request == expected.request else cell.sender.node
+    hints = []
+    if TOO_SMALL in seen.detail:
+        hints.append(f"on {cell.sender.node or 'the router'}: ip link show: which device has a smaller MTU")
+    if not seen.source or seen.request is not expected.request:
+        hints.append(_lost(cell.sender, cell.receiver, cell.family, expected.request, seen.request))
+    unknown = cell.protocol is Protocol.TCP  # nothing of a handshake that fails carries a token
+    if (not seen.reached and (seen.source or unknown)) or (seen.reached and seen.reply is not expected.reply):
+        hints.append(_lost(cell.receiver, cell.sender, cell.family, expected.reply, seen.reply))
+    if seen.source and seen.source not in result.sources:
+        hints.append(_nat(cell))
+    return "; ".join(dict.fromkeys(hints))
+
+
+def _lost(origin: Endpoint, end: Endpoint, family: Family, expected: Path, seen: Path) -> str:
+    """Where packets from *origin* to *end* went astray."""
+    ip, to = f"ip -{family}", end.address(family)
+    if expected is Path.DIRECT:
+        return f"on {origin.node}: {ip} rule show pref 2000; {ip} route show table 39999 {to}"
+    if expected is Path.VXLAN:
+        return _lost_tunnelled(origin, end, ip, seen)
+    if seen in (Path.NATIVE, Path.MASQUERADED):
+        return f"on {end.node or 'the router'}: {ip} neigh show proxy; {ip} route show table 39999"
+    rules = f"{ip} rule; {ip} route show table all; nft list chain inet hybridnet classify"
+    hosting = f"; on {end.node}: {ip} neigh show proxy" if end.node else ""
+    return f"on {origin.node or 'the router'}: {rules}{hosting}"
+
+
+def _lost_tunnelled(origin: Endpoint, end: Endpoint, ip: str, seen: Path) -> str:
+    if seen is Path.VXLAN:
+        return f"the tunnel is right: on {end.node}: {ip} rule show pref 2000; {ip} route show table 39999"
+    if seen is Path.MIXED:
+        return f"the tunnel is wrong: on {origin.node}: bridge fdb show; ip -d link show type vxlan"
+    tables = f"{ip} rule; {ip} route show table 40000; {ip} route show table 40002"
+    if seen in (Path.NATIVE, Path.MASQUERADED):
         return (
-            f"on {late or 'the router'}: ip rule; ip route show table all | grep proto; "
-            "nft list chain inet hybridnet classify"
+            f"it left beside the tunnel: on {origin.node}: {tables}; nft list chain inet hybridnet from_pod"
         )
+    neighbours = f"{ip} neigh show nud all; bridge fdb show; ip link show type vxlan"
+    return f"nothing came out of the tunnel: on {origin.node}: {tables}; {neighbours}"
+
+
+def _nat(cell: Cell) -> str:
     lists = f"nft list chain inet hybridnet nat; nft list map inet hybridnet pod{cell.family}"
-    return f"on {cell.sender.node}: {lists}"
-
-
-def _unreached(cell: Cell, seen: Observation, node: str) -> str:
-    if expect(cell).request is Path.VXLAN:
-        if seen.request is Path.VXLAN:
-            return (
-                f"the request left through the tunnel: on {cell.receiver.node}: ip route show table 39999, "
-                f"on {cell.sender.node}: bridge fdb show"
-            )
-        return (
-            f"nothing came out of the tunnel: on {cell.sender.node}: ip rule show pref 2010, ip route show table "
-            f"40000, ip neigh show {cell.target}, bridge fdb show"
-        )
-    if expect(cell).request is Path.DIRECT:
-        return f"on {node}: ip rule show pref 2000, ip route show table 39999 {cell.target}"
-    return (
-        f"on {cell.receiver.node or 'the router'}: ip neigh show proxy, ip route show table 39999; "
-        f"on {cell.sender.node or 'the router'}: ip rule, the gateway's ARP"
-    )
+    return f"on {cell.sender.node or 'the router'}: {lists}"

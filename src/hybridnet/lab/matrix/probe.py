@@ -15,8 +15,9 @@ from collections.abc import Callable
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.matrix.cells import Cell, Protocol
 from hybridnet.lab.matrix.frames import fill, read_token
+from hybridnet.lab.matrix.judge import TOO_SMALL
 from hybridnet.lab.matrix.options import address_family, forbid_fragments, path_mtu
-from hybridnet.lab.matrix.responder import PORT
+from hybridnet.lab.matrix.responder import ARRIVED, LENGTH_BYTES, PORT
 from hybridnet.model.address import Family
 
 REPEAT_SECONDS = 0.4
@@ -44,19 +45,18 @@ async def probe(cell: Cell, number: int) -> str:
 async def _tcp(cell: Cell, number: int) -> None:
     opened = _open(cell, socket.SOCK_STREAM, 0)
     try:
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(opened, (str(cell.target), PORT))
+        await asyncio.get_running_loop().sock_connect(opened, (str(cell.target), PORT))
+        reader, writer = await asyncio.open_connection(sock=opened)
         body = fill(number, _TCP_SEGMENTS * cell.mtu)
-        await loop.sock_sendall(opened, len(body).to_bytes(4, "big") + body)
-        answer = b""
-        while len(answer) < len(body):
-            part = await loop.sock_recv(opened, 1 << 16)
-            if not part:
-                raise OSError(errno.ECONNRESET, "connection closed")
-            answer += part
-        if read_token(answer) != (number, True):
+        writer.write(len(body).to_bytes(LENGTH_BYTES, "big") + body)
+        if read_token(await reader.readexactly(len(body))) != (number, True):
             raise OSError(errno.EBADMSG, "another probe's answer")
-        _check_mtu(opened, cell)
+        writer.write(ARRIVED)
+        back = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+        _check_mtu(cell, path_mtu(opened, cell.family))
+        _check_mtu(cell, back)
+    except asyncio.IncompleteReadError as error:
+        raise OSError(errno.ECONNRESET, "connection closed") from error
     finally:
         opened.close()
 
@@ -104,7 +104,8 @@ async def _ask(opened: socket.socket, cell: Cell, message: bytes, is_answer: Cal
             continue
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                _check_mtu(opened, cell)
+                _check_mtu(cell, path_mtu(opened, cell.family))
+                raise OSError(errno.EMSGSIZE, f"{TOO_SMALL} less than {cell.mtu} bytes") from error
             raise
 
 
@@ -112,10 +113,9 @@ def _payload_size(cell: Cell) -> int:
     return cell.mtu - _HEADER[cell.family] - _TRANSPORT
 
 
-def _check_mtu(opened: socket.socket, cell: Cell) -> None:
-    known = path_mtu(opened, cell.family)
+def _check_mtu(cell: Cell, known: int) -> None:
     if known < cell.mtu:
-        raise OSError(errno.EMSGSIZE, f"the path carries packets of {known} bytes, not {cell.mtu}")
+        raise OSError(errno.EMSGSIZE, f"{TOO_SMALL} {known} bytes, not {cell.mtu}")
 
 
 def _open(cell: Cell, kind: int, protocol: int) -> socket.socket:

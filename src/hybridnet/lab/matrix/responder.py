@@ -12,10 +12,14 @@ from ipaddress import ip_address
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.matrix.cells import Endpoint
 from hybridnet.lab.matrix.frames import fill, read_token
-from hybridnet.lab.matrix.options import address_family, forbid_fragments
+from hybridnet.lab.matrix.options import address_family, forbid_fragments, path_mtu
 from hybridnet.model.address import Family
 
 PORT = 20017
+LENGTH_BYTES = 4
+"""A TCP probe begins with the length of its body, in network byte order."""
+ARRIVED = b"!"
+"""What a TCP client sends when it has the answer."""
 _ECHO_REQUEST = {Family.V4: 8, Family.V6: 128}
 
 
@@ -54,13 +58,17 @@ class Responder:
         self._arrivals.setdefault(number, str(ip_address(source.split("%", maxsplit=1)[0])))
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a body with its like; then, when it has arrived, with the path MTU of the way back."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            size = int.from_bytes(await reader.readexactly(4), "big")
-            payload = await reader.readexactly(size)
-            found = read_token(payload)
+            size = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+            found = read_token(await reader.readexactly(size))
             if found is not None:
                 self._note(found[0], writer.get_extra_info("peername")[0])
                 writer.write(fill(found[0], size, reply=True))
+                await reader.readexactly(len(ARRIVED))
+                opened = writer.get_extra_info("socket")
+                family = Family.V4 if opened.family == socket.AF_INET else Family.V6
+                writer.write(path_mtu(opened, family).to_bytes(LENGTH_BYTES, "big"))
                 await writer.drain()
             writer.close()
             await writer.wait_closed()

@@ -15,7 +15,8 @@ from hybridnet.lab.matrix.probe import probe
 from hybridnet.lab.matrix.responder import Responder
 from hybridnet.model.address import Family, IPAddress
 
-AT_ONCE = 16
+AT_ONCE = 48
+"""Probes under way. Those of a broken network do nothing but wait."""
 _SETTLE_SECONDS = 0.3
 """For the last frames to be read."""
 _numbers = itertools.count(1)
