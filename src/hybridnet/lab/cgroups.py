@@ -8,7 +8,8 @@ because the container runtime makes folders in them, which must go too.
     /hn-LAB/NODE.pods     kubelet's cgroupRoot
     /hn-LAB/cp.system     control plane, manager
 
-Processes sit in the leaves alone, because version 2 allows controllers below an inner cgroup only then.
+Processes sit in the leaves alone, because version 2 allows controllers below an inner cgroup only then. The root
+group of version 2 is told to delegate its controllers, as systemd does; that stays, and means nothing to others.
 """
 
 import contextlib

@@ -15,6 +15,7 @@ from pathlib import Path
 from hybridnet.lab import cgroups, fabric, image, node, plugin, reaper, state, system
 from hybridnet.lab.binaries import Binaries, require
 from hybridnet.lab.controlplane import ControlPlane, Endpoint
+from hybridnet.lab.errors import LabError
 from hybridnet.lab.node import Node
 from hybridnet.lab.processes import Place, Process, wait_for
 from hybridnet.lab.progress import Progress
@@ -24,6 +25,11 @@ from hybridnet.lab.topology import addresses_of, free_slot, ipv4_of
 
 NODES_TIMEOUT = 300.0
 """Seconds until all nodes must be ready."""
+
+
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_WATCHERS, _WATCHERS_OF_NODE = 10, 7
+"""Counted on a running lab."""
 
 
 class Cluster:
@@ -82,6 +88,7 @@ def up(
 ) -> Cluster:
     """Bring a lab up and return when its nodes are ready. LabExists and every other LabError."""
     binaries = require()
+    check_limits(nodes)
     with state.locked():
         slot = free_slot(state.slots(), fabric.used_networks())
         description = Description(
@@ -95,6 +102,16 @@ def up(
         cluster = Cluster(description, binaries)
         _Bringup(cluster, executor, progress).run()
     return cluster
+
+
+def check_limits(nodes: int) -> None:
+    """Refuse what the machine's limits would break half-way, in programs that do not say why. LabError."""
+    limit, needed = int(_INOTIFY.read_text()), _WATCHERS + nodes * _WATCHERS_OF_NODE
+    if needed > limit:
+        raise LabError(
+            f"{nodes} nodes watch files with {needed} inotify instances, this machine allows {limit}: "
+            f"sysctl -w fs.inotify.max_user_instances={needed * 2}"
+        )
 
 
 def find(name: str) -> Cluster:

@@ -68,7 +68,7 @@ class Runtime:
         self.node.write(f"{_CREDENTIALS}/ca.crt", authority.pair.certificate)
         self.node.write(f"{_CREDENTIALS}/kubelet.crt", serving.certificate)
         self.node.write(f"{_CREDENTIALS}/kubelet.key", serving.key, 0o600)
-        self.node.write("/var/lib/kubelet/config.yaml", msgspec.json.encode(self._kubelet_configuration()))
+        self.node.write("/var/lib/kubelet/config.yaml", msgspec.json.encode(self.kubelet_configuration()))
         kubeconfig = self._plane.kubeconfig_for(f"system:node:{name}", ("system:nodes",), inner=True)
         command = [
             self._binaries["kubelet"],
@@ -94,10 +94,8 @@ class Runtime:
         ]
         return self._start("kube-proxy", command)
 
-    def _start(self, name: str, command: list[str]) -> Process:
-        return start(name, command, self._logs / f"{name}.log", self.node.place)
-
-    def _kubelet_configuration(self) -> dict[str, object]:
+    def kubelet_configuration(self) -> dict[str, object]:
+        """The KubeletConfiguration (kubelet.config.k8s.io/v1beta1) of this node."""
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -130,3 +128,6 @@ class Runtime:
             "eventRecordQPS": 0,
             "serializeImagePulls": False,
         }
+
+    def _start(self, name: str, command: list[str]) -> Process:
+        return start(name, command, self._logs / f"{name}.log", self.node.place)
