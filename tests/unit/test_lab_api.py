@@ -27,7 +27,7 @@ class Canned(Api):
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:  # noqa: ARG002
         self.asked.append(f"{method} {path}")
         answer = self.answers.pop(0)
         if isinstance(answer, OSError):
