@@ -153,6 +153,19 @@ def test_an_egress_chain_comes_back_with_its_device(net: Net, applier: NftApplie
     assert not applier.audit()
 
 
+def test_an_audit_hooks_into_a_device_that_was_made_anew(net: Net, applier: NftApplier) -> None:
+    """A kernel before 6.16 drops the chain with its device, a later one hooks it in again by itself."""
+    net.add_device("tun")
+    chain = 'chain out { type filter hook egress device "tun" priority 0;\n counter; }'
+    applier.ensure([NftTable("netdev", "hyb", chain)])
+    net.ip("link del tun")
+    net.add_device("tun", "10.0.0.1/24")
+    applier.audit()
+    net.namespace.run(lambda: socket(AF_INET, SOCK_DGRAM)).sendto(b"counted", ("10.0.0.2", 9))
+    assert "hook egress" in listing(net)
+    assert "counter packets 0 " not in listing(net)
+
+
 def test_a_table_that_is_wanted_no_more_goes_and_foreign_ones_stay(net: Net, applier: NftApplier) -> None:
     net.shell("nft", "add table inet foreign; add table ip hyb")
     net.add_device("tun")
