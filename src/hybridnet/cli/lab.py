@@ -68,11 +68,21 @@ def up(
 ) -> None:
     """Bring a cluster up and print how to use it."""
     from hybridnet.cli.progress import StepDisplay  # noqa: PLC0415
-    from hybridnet.lab import cluster  # noqa: PLC0415
+    from hybridnet.lab import cluster, state  # noqa: PLC0415
+    from hybridnet.lab.errors import LabError, LabExists  # noqa: PLC0415
 
     with reporting():
-        with StepDisplay() as display:
-            lab = cluster.up(name, display, nodes=nodes, kube_proxy=kube_proxy, network_plugin=network_plugin)
+        try:
+            with StepDisplay() as display:
+                lab = cluster.up(
+                    name, display, nodes=nodes, kube_proxy=kube_proxy, network_plugin=network_plugin
+                )
+        except LabError as error:
+            if not isinstance(error, LabExists) and state.folder_of(name).exists():
+                typer.echo(
+                    f"lab {name!r} is half made: 'lab logs' tells more, 'lab down' removes it", err=True
+                )
+            raise
         typer.echo(f"lab {name!r} is up after {display.seconds:.1f} s", err=True)
         _print_usage(lab)
 
