@@ -13,13 +13,16 @@ Name = Annotated[str, typer.Option(help="Name of the lab.")]
 Json = Annotated[bool, typer.Option("--json", help="A JSON list with one object a cell.")]
 
 
-def matrix(name: Name = "default", json: Json = False) -> None:
+Keep = Annotated[bool, typer.Option("--keep", help="Leave the pods, to be looked at.")]
+
+
+def matrix(name: Name = "default", json: Json = False, keep: Keep = False) -> None:
     """Probe every cell of the access matrix and compare it with what it must show."""
     from hybridnet.cli.lab import reporting  # noqa: PLC0415  (help must not wait)
     from hybridnet.lab import cluster  # noqa: PLC0415
 
     with reporting():
-        ok = _show(cluster.find(name), json=json)
+        ok = _show(cluster.find(name), json=json, keep=keep)
     if not ok:
         raise typer.Exit(1)
 
@@ -39,7 +42,7 @@ def demo(
         try:
             with StepDisplay() as display:
                 lab = cluster.up(name, display, nodes=nodes)
-            ok = _show(lab, json=False)
+            ok = _show(lab, json=False, keep=keep)
         finally:
             if not keep:
                 cluster.down(name)
@@ -48,12 +51,12 @@ def demo(
         raise typer.Exit(1)
 
 
-def _show(lab: "Cluster", *, json: bool) -> bool:
+def _show(lab: "Cluster", *, json: bool, keep: bool) -> bool:
     from hybridnet.lab.matrix import cluster as matrices  # noqa: PLC0415  (help must not wait)
     from hybridnet.lab.matrix import report  # noqa: PLC0415
 
     began = time.monotonic()
-    result = matrices.run_matrix(lab, _tell if sys.stderr.isatty() else lambda _: None)
+    result = matrices.run_matrix(lab, _tell if sys.stderr.isatty() else lambda _: None, keep=keep)
     if json:
         sys.stdout.buffer.write(report.to_json(result) + b"\n")
     else:

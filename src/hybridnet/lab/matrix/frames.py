@@ -71,7 +71,10 @@ def read_token(payload: bytes) -> tuple[int, bool] | None:
     end = at + TOKEN_LENGTH
     if at < 0 or len(payload) < end:
         return None
-    return int(payload[at + len(MAGIC) : end - 1], 16), payload[end - 1 : end] == REPLY
+    try:
+        return int(payload[at + len(MAGIC) : end - 1], 16), payload[end - 1 : end] == REPLY
+    except ValueError:
+        return None
 
 
 def parse_frame(frame: bytes) -> Sighting | None:
@@ -85,7 +88,7 @@ def parse_frame(frame: bytes) -> Sighting | None:
         return None
     try:
         return _sighting(frame, *found)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError):  # too short for what its headers say
         return None
 
 

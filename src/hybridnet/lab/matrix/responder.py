@@ -6,10 +6,12 @@ kernel; a raw socket beside it shows whom they came from.
 
 import asyncio
 import contextlib
+import errno
 import socket
 from ipaddress import ip_address
 
 from hybridnet.kernel.namespace import Namespace
+from hybridnet.lab.errors import LabError
 from hybridnet.lab.matrix.cells import Endpoint
 from hybridnet.lab.matrix.frames import fill, read_token
 from hybridnet.lab.matrix.options import address_family, forbid_fragments, path_mtu
@@ -37,13 +39,24 @@ class Responder:
         """Begin to answer."""
         with Namespace.open(self._endpoint.netns) as namespace:
             for family in sorted({Family(a.version) for a in self._endpoint.addresses}):
-                tcp, udp, icmp = namespace.run(lambda f=family: _open(f))  # type: ignore[misc]
+                tcp, udp, icmp = self._open(namespace, family)
                 server = await asyncio.start_server(self._serve_tcp, sock=tcp)
                 self._servers.append(server)
                 loop = asyncio.get_running_loop()
                 loop.add_reader(udp, self._serve_udp, udp)
                 loop.add_reader(icmp, self._note_icmp, icmp, family)
                 self._sockets += [udp, icmp]
+
+    def _open(
+        self, namespace: Namespace, family: Family
+    ) -> tuple[socket.socket, socket.socket, socket.socket]:
+        try:
+            return namespace.run(lambda: _open(family))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            what = f"port {PORT} of {self._endpoint.name} is in use"
+            raise LabError(f"{what}: wait for the other matrix that is running on this lab") from error
 
     async def stop(self) -> None:
         """Stop answering."""

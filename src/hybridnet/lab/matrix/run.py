@@ -90,8 +90,8 @@ async def run_cells(
         async with AsyncExitStack() as stack:
             for endpoint in receivers.values():
                 responder = Responder(endpoint, arrivals)
-                await responder.start()
                 stack.push_async_callback(responder.stop)
+                await responder.start()
             await asyncio.gather(*(ask(number, cell) for number, cell in numbered.items()))
             await asyncio.sleep(_SETTLE_SECONDS)
     results = tuple(
