@@ -9,7 +9,7 @@ from hybridnet.ipam.pool import SubnetPool
 from hybridnet.ipam.range import parse_range
 from hybridnet.ipam.validity import Problem
 from hybridnet.manager.conditions import INT64_MAX, network_status, status_patch, subnet_status
-from hybridnet.manager.pod_state import finished, seniority, wants_address
+from hybridnet.manager.pod_state import finished, wants_address
 from hybridnet.model.address import Family
 from hybridnet.model.core import Container, ContainerStatus, Pod, PodSpec, PodStatus
 from hybridnet.model.instance import Address, IPInstance, IPInstanceSpec, IPInstanceStatus
@@ -183,4 +183,4 @@ def test_of_two_records_the_used_then_the_older_then_the_first_by_name_is_senior
         )
 
     records = [record("c", "1"), record("b", "1"), record("a", "2"), record("d", "3", "box")]
-    assert [r.name for r in sorted(records, key=seniority)] == ["d", "b", "c", "a"]
+    assert [r.name for r in sorted(records, key=lambda r: r.seniority)] == ["d", "b", "c", "a"]

@@ -33,6 +33,8 @@ class Allocation(Struct, frozen=True):
     mac: str
     addresses: tuple[PodAddress, ...]
     instances: tuple[str, ...]
+    reported: bool
+    """Whether all of them tell who serves them."""
 
 
 def index_by_pod(instance: IPInstance) -> list[str]:
@@ -77,7 +79,7 @@ class Addresses:
         """The pod's allocation if it is complete."""
         instances = self._instances(namespace, pod, uid)
         by_family: dict[Family, IPInstance] = {}
-        for instance in sorted(instances, key=_seniority):
+        for instance in sorted(instances, key=lambda i: i.seniority):
             family = family_of(ip_interface(instance.spec.address.ip))
             by_family.setdefault(family, instance)
         if not by_family:
@@ -92,6 +94,7 @@ class Addresses:
             mac=first.spec.address.mac,
             addresses=tuple(PodAddress(ip_interface(i.spec.address.ip), i.spec.subnet) for i in chosen),
             instances=tuple(i.name for i in chosen),
+            reported=all(i.reported for i in chosen),
         )
 
     def held(self, namespace: str, pod: str, uid: str) -> frozenset[str]:
@@ -127,9 +130,3 @@ def _usable(instance: IPInstance) -> bool:
         log.warning("address unreadable", instance=instance.name, address=instance.spec.address.ip)
         return False
     return True
-
-
-def _seniority(instance: IPInstance) -> tuple[bool, str, str]:
-    """The manager keeps the same one when a pod has two of a family by mistake."""
-    reported = bool(instance.status and instance.status.sandbox_id)
-    return not reported, instance.metadata.creation_timestamp or "", instance.name

@@ -27,7 +27,7 @@ from hybridnet.kernel.monitor import DeviceChanged, Monitor, NeighbourMiss, Noti
 from hybridnet.kernel.netlink import Rtnl
 from hybridnet.kube.client import Client
 from hybridnet.kube.config import load_config
-from hybridnet.kube.informer import Event, Informer
+from hybridnet.kube.informer import Event, EventKind, Informer
 from hybridnet.kube.queue import WorkQueue
 from hybridnet.model import labels
 from hybridnet.model.instance import IPInstance, NodeInfo
@@ -45,6 +45,9 @@ AUDIT_SECONDS = 60.0
 DRIFT_SECONDS = 0.5
 """How long after a change by somebody else the audit runs; the changes meanwhile share it."""
 
+GONE_SECONDS = 2.0
+"""How long an address is still served after its IPInstance has vanished."""
+
 Key = tuple[str, str]
 NODE: Key = ("node", "")
 AUDIT: Key = ("audit", "")
@@ -58,6 +61,8 @@ class Config(Struct, frozen=True):
     kubeconfig: Path | None
     socket: Path
     state: Path
+    address_timeout: float = 20.0
+    """Seconds that ADD waits for addresses; the runtime's own limit is two minutes and it tries again."""
 
 
 class Agent:
@@ -83,7 +88,7 @@ class Agent:
         self._resolver = Resolver(client, node, self._dataplane.peer, self._dataplane.answer)
         self._reporter = Reporter(client, node)
         self._attachments = Attachments(
-            node, self._addresses, self._store, self._dataplane, self._reporter.report
+            node, self._addresses, self._store, self._dataplane, self._reporter.report, config.address_timeout
         )
         self._server = CniServer(config.socket, self._attachments)
         self._devices: frozenset[int] = frozenset()
@@ -106,8 +111,12 @@ class Agent:
         self._queue.add(NODE if name == self._config.node else ("peer", name))
 
     def _on_instance(self, event: Event[IPInstance]) -> None:
-        pod = event.object.spec.binding.pod_name
-        self._queue.add(("pod", f"{event.object.metadata.namespace}/{pod}"))
+        key = "pod", f"{event.object.metadata.namespace}/{event.object.spec.binding.pod_name}"
+        if event.kind is EventKind.DELETED:
+            # The manager writes a record that was deleted under a running pod again: not a packet is lost then.
+            asyncio.get_running_loop().call_later(GONE_SECONDS, self._queue.add, key)
+        else:
+            self._queue.add(key)
 
     def _held(self, endpoint: Endpoint) -> frozenset[str]:
         return self._addresses.held(endpoint.namespace, endpoint.pod, endpoint.uid)
@@ -180,6 +189,7 @@ class Agent:
             await self._plan_peer(name)
         elif kind == "pod":
             await self._dataplane.refresh_pod(*name.split("/", 1))
+            self._attachments.report_again(*name.split("/", 1))
         else:
             await self._dataplane.audit()
 

@@ -92,6 +92,13 @@ class Attachments:
             if (endpoint.container, endpoint.interface) not in valid:
                 await self._remove(endpoint)
 
+    def report_again(self, namespace: str, pod: str) -> None:
+        """Report the pod's sandboxes to records that do not tell of one: written anew, or never reached."""
+        for endpoint in self._dataplane.endpoints_of(namespace, pod):
+            allocation = self._addresses.find(namespace, pod, endpoint.uid)
+            if allocation is not None and not allocation.reported:
+                self._report(endpoint, allocation)
+
     async def sweep(self) -> None:
         """At start: forget sandboxes whose namespace is gone (DEL came while no agent ran, or a reboot)."""
         for endpoint in self._store.items():

@@ -147,6 +147,10 @@ class Dataplane:
         except (DataplaneError, NftError) as error:
             log.error("pod's kernel objects not removed", scope=endpoint.scope, error=str(error))
 
+    def endpoints_of(self, namespace: str, pod: str) -> list[Endpoint]:
+        """The sandboxes of a pod."""
+        return [self._endpoints[scope] for scope in sorted(self._scopes.get((namespace, pod), ()))]
+
     async def refresh_pod(self, namespace: str, pod: str) -> None:
         """The addresses that a pod holds may have changed."""
         for scope in sorted(self._scopes.get((namespace, pod), ())):

@@ -1,7 +1,6 @@
 """What a pod's state means for its addresses."""
 
 from hybridnet.model.core import Pod
-from hybridnet.model.instance import IPInstance
 
 
 def finished(pod: Pod) -> bool:
@@ -25,10 +24,3 @@ def wants_address(pod: Pod) -> bool:
         and not pod.metadata.terminating
         and not finished(pod)
     )
-
-
-def seniority(instance: IPInstance) -> tuple[bool, str, str]:
-    """Sorts IPInstances of one pod and family: the first is kept. One that the agent uses goes before the rest,
-    then the oldest, then by name: every manager and every agent decides alike."""
-    reported = bool(instance.status and instance.status.sandbox_id)
-    return not reported, instance.metadata.creation_timestamp or "", instance.name

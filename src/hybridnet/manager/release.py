@@ -19,7 +19,7 @@ from hybridnet.kube.errors import Conflict, NotFound
 from hybridnet.kube.events import EventRecorder
 from hybridnet.manager.allocator import Allocator
 from hybridnet.manager.cluster import Cluster, address_of, belongs
-from hybridnet.manager.pod_state import finished, seniority
+from hybridnet.manager.pod_state import finished
 from hybridnet.model import labels
 from hybridnet.model.core import ObjectReference, Pod
 from hybridnet.model.instance import IPInstance
@@ -106,9 +106,11 @@ class Releaser(Struct, frozen=True):
         pod = self.cluster.pod_by_uid(owner.uid)
         for version in ("4", "6"):
             records = self.cluster.records_of(pod) if pod else []
-            of_family = sorted((r for r in records if r.spec.address.version == version), key=seniority)
+            of_family = sorted(
+                (r for r in records if r.spec.address.version == version), key=lambda r: r.seniority
+            )
             for record in of_family[1:]:
-                if not (record.status and record.status.sandbox_id):
+                if not record.reported:
                     log.info("second address of a pod is taken back", owner=owner, instance=record.name)
                     await self._delete(record, record.metadata.resource_version)
 

@@ -75,6 +75,18 @@ class IPInstance(KubeObject, frozen=True, kw_only=True):
     spec: IPInstanceSpec
     status: IPInstanceStatus | None = None
 
+    @property
+    def reported(self) -> bool:
+        """Whether an agent says that it serves the address."""
+        return bool(self.status and self.status.sandbox_id)
+
+    @property
+    def seniority(self) -> tuple[bool, str, str]:
+        """Sort key among the instances of one pod and family: the first is kept, so every manager and every
+        agent decides alike. One that an agent serves, else the oldest, else by name.
+        """
+        return not self.reported, self.metadata.creation_timestamp or "", self.name
+
 
 class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """Who holds one offset of a block: the UID of the pod (or of the retaining owner), and the node that serves
