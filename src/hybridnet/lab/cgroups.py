@@ -13,6 +13,7 @@ group of version 2 is told to delegate its controllers, as systemd does; that st
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,10 +98,7 @@ def unmount_own() -> None:
 
 
 def _folders(prefix: str) -> Iterator[Path]:
-    """All folders of the lab's cgroups, parents before children."""
+    """All folders of the lab's cgroups, parents before children; what goes meanwhile is left out."""
     for root, _ in hierarchies():
-        top = root / prefix
-        if not top.is_dir():
-            continue
-        yield top
-        yield from sorted(path for path in top.rglob("*") if path.is_dir())
+        for folder, _, _ in os.walk(root / prefix):  # ignores what it cannot list
+            yield Path(folder)
