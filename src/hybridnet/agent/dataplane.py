@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 from msgspec import structs
 
-from hybridnet.kernel.announce import announce
+from hybridnet.kernel.announce import Announcer
 from hybridnet.kernel.applier import KernelApplier, Result
 from hybridnet.kernel.errors import DeviceNotFound, KernelError, NftError
 from hybridnet.kernel.neighbour import NeighbourState, set_neighbour
@@ -46,10 +46,11 @@ class Dataplane:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._kernel: KernelApplier
         self._nft: NftApplier
+        self._announcer: Announcer
         self._endpoints: dict[str, Endpoint] = {}
         self._owner: dict[IPAddress, str] = {}
-        self._scopes: dict[tuple[str, str], set[str]] = {}
-        """(namespace, pod) to the scopes of its sandboxes."""
+        self._scopes: dict[tuple[str, str], list[str]] = {}
+        """(namespace, pod) to the scopes of its sandboxes, the newest last."""
         self._peers: dict[str, Vtep] = {}
         self._tunnel_index = 0
         self.view: NodeView | None = None
@@ -67,6 +68,7 @@ class Dataplane:
         self._kernel = KernelApplier()
         adopted = self._kernel.adopt(layout.MANAGED_TABLES)
         self._nft = NftApplier()
+        self._announcer = Announcer()
         log.info("kernel state adopted", objects=len(adopted))
 
     async def set_node(self, view: NodeView) -> NodePlan:
@@ -75,12 +77,14 @@ class Dataplane:
         again = self.plan is None or (plan.segments, plan.tunnel) != (self.plan.segments, self.plan.tunnel)
         again = again or self.view is None or self.view.subnets != view.subnets or self.view.vtep != view.vtep
         self.view, self.plan = view, plan
-        await self._on_thread(self._write_node, plan)
+        work = [self._on_thread(self._write_node, plan)]
         if again:
-            for peer in list(self._peers.values()):
-                await self._apply(_peer_scope(peer.node), plan_peer(peer, view, plan.tunnel))
-            for scope in list(self._endpoints):
-                await self._apply_endpoint(scope)
+            peers = list(self._peers.values())
+            work += [self._apply(_peer_scope(p.node), plan_peer(p, view, plan.tunnel)) for p in peers]
+            work += [self._apply_endpoint(scope) for scope in list(self._endpoints)]
+        errors = await asyncio.gather(*work, return_exceptions=True)
+        for error in filter(None, errors):
+            raise error
         return plan
 
     def _write_node(self, plan: NodePlan) -> None:
@@ -119,7 +123,8 @@ class Dataplane:
     def learn_endpoint(self, endpoint: Endpoint) -> None:
         """Know a pod; written with the next :meth:`set_node`."""
         self._endpoints[endpoint.scope] = endpoint
-        self._scopes.setdefault((endpoint.namespace, endpoint.pod), set()).add(endpoint.scope)
+        scopes = self._scopes.setdefault((endpoint.namespace, endpoint.pod), [])
+        scopes[:] = [*(s for s in scopes if s != endpoint.scope), endpoint.scope]
         for pod in endpoint.addresses:
             self._owner[pod.address.ip] = endpoint.scope
 
@@ -230,7 +235,13 @@ class Dataplane:
             segment = self.plan.segments.get(pod.subnet)
             devices = {self.plan.tunnel, segment.device if segment is not None else ""} - {""}
             for device in devices:
-                self._thread.submit(_announce, device, pod.address.ip)
+                self._thread.submit(self._send_announcement, device, pod.address.ip)
+
+    def _send_announcement(self, device: str, address: IPAddress) -> None:
+        try:
+            self._announcer.announce(device, [address])
+        except KernelError as error:
+            log.warning("address not announced", device=device, address=str(address), error=str(error))
 
     def explain(self, subnet: str) -> str:
         """Why this node does not serve *subnet*, with the next step."""
@@ -253,13 +264,6 @@ class Dataplane:
 
 def _peer_scope(node: str) -> str:
     return f"peer/{node}"
-
-
-def _announce(device: str, address: IPAddress) -> None:
-    try:
-        announce(device, [address])
-    except (KernelError, DeviceNotFound) as error:
-        log.warning("address not announced", device=device, address=str(address), error=str(error))
 
 
 def _log_failures(scope: str, result: Result) -> int:

@@ -9,6 +9,7 @@ Whole frames go out by a packet socket: an ICMPv6 socket would need a source add
 of ours may lack or still be testing.
 """
 
+import fcntl
 import socket
 import struct
 from collections.abc import Iterable
@@ -29,24 +30,54 @@ _OVERRIDE = 0x2000_0000
 _TARGET_LINK_LAYER_ADDRESS = 2
 _ALL_NODES = socket.inet_pton(socket.AF_INET6, "ff02::1")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
+_SIOCGIFHWADDR, _ARPHRD_ETHER = 0x8927, 1  # netdevice(7)
+_NAME_SIZE = 16
+_IFREQ = struct.Struct(f"{_NAME_SIZE}s24s")
+_HARDWARE_ADDRESS = struct.Struct("=H6s")
+
+
+class Announcer:
+    """One packet socket for all announcements of the namespace that it was made in. NotPermitted.
+
+    Long-lived, because closing a packet socket waits for RCU: ten milliseconds and more in which its thread does
+    nothing else.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # 0: receives nothing
+        except OSError as error:
+            raise kernel_error(error.errno or 0, "open a packet socket") from error
+
+    def announce(self, device: str, addresses: Iterable[IPAddress]) -> None:
+        """Announce *addresses* on *device*, once each.
+
+        KernelError: DeviceNotFound, Unreachable (the device is down), NotSupported (it has no MAC).
+        """
+        try:
+            mac = self._mac(device)
+            for address in addresses:
+                for frame in frames(mac, address):
+                    self._raw.sendto(frame, (device, 0))
+        except OSError as error:
+            raise kernel_error(error.errno or 0, f"announce addresses on {device}") from error
+
+    def _mac(self, device: str) -> bytes:
+        request = _IFREQ.pack(device.encode(), b"")
+        kind, mac = _HARDWARE_ADDRESS.unpack_from(fcntl.ioctl(self._raw, _SIOCGIFHWADDR, request), _NAME_SIZE)
+        if kind != _ARPHRD_ETHER:
+            raise NotSupported(0, f"{device} is no Ethernet device")
+        return bytes(mac)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._raw.close()
 
 
 def announce(device: str, addresses: Iterable[IPAddress]) -> None:
-    """Announce *addresses* on *device* of the calling thread's namespace, once each.
-
-    KernelError: DeviceNotFound, NotPermitted, Unreachable (the device is down), NotSupported (it has no MAC).
-    """
-    with closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)) as raw:  # 0: receives nothing
-        try:
-            raw.bind((device, 0))
-            mac: bytes = raw.getsockname()[4]
-            if len(mac) != 6:
-                raise NotSupported(0, f"{device} is no Ethernet device")
-            for address in addresses:
-                for frame in frames(mac, address):
-                    raw.send(frame)
-        except OSError as error:
-            raise kernel_error(error.errno or 0, f"announce addresses on {device}") from error
+    """Announce *addresses* on *device* of the calling thread's namespace, once each (errors: Announcer's)."""
+    with closing(Announcer()) as announcer:
+        announcer.announce(device, addresses)
 
 
 def frames(mac: bytes, address: IPAddress) -> tuple[bytes, ...]:
