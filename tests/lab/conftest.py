@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hybridnet.lab import cluster as labs
+from hybridnet.lab import reaper
 from hybridnet.lab.cluster import Cluster
 from hybridnet.lab.progress import Silent
 
@@ -29,3 +30,4 @@ def cluster() -> Iterator[Cluster]:
         yield labs.up(NAME, Silent())
     finally:
         labs.down(NAME)
+        assert reaper.remains(NAME) == []

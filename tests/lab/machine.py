@@ -34,6 +34,16 @@ class Machine(Struct, frozen=True):
     sysctls: tuple[str, ...]
 
 
+def changes(before: Machine, after: Machine) -> dict[str, object]:
+    """What differs, by field: so that a failed test says it. Empty when nothing does."""
+    found: dict[str, object] = {}
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            found[name] = sorted(set(old) ^ set(new)) if isinstance(old, frozenset) else (old, new)
+    return found
+
+
 def observe(marker: str, labs: Iterable[str]) -> Machine:
     """The machine now, as far as *labs* go: what is named after another lab does not count.
 
