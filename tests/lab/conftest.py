@@ -19,7 +19,7 @@ def _as_root() -> None:
         pytest.skip("a lab needs root")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """A cluster of three nodes with our network on it."""
     if existing := os.environ.get("HYBRIDNET_LAB"):
