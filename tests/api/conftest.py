@@ -3,6 +3,7 @@
 Their processes die with the test run, however it ends.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hybridnet.lab.binaries import API, find
 from hybridnet.lab.controlplane import ControlPlane
 from hybridnet.lab.processes import wait_for
 from hybridnet.model.resource import GROUP
+from tests.api import cni_net
+from tests.api.cni_world import World, world
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 
@@ -45,3 +48,23 @@ def api_server() -> Iterator[ControlPlane]:
 def api_kubeconfig(api_server: ControlPlane) -> Path:
     """The administrator's kubeconfig."""
     return api_server.kubeconfig
+
+
+@pytest.fixture(scope="module")
+def node_world(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A node with an agent that serves, for the tests of a module."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root for network namespaces")
+    cni_net.remove_orphans()
+    with world(api_server, tmp_path_factory.mktemp("node")) as made:
+        made.start_agent()
+        yield made
+
+
+@pytest.fixture
+def node(node_world: World) -> Iterator[World]:
+    """The node of the module; the test fails when it leaves anything of its pods behind."""
+    before = node_world.state()
+    yield node_world
+    node_world.end_pods()
+    assert node_world.state() == before

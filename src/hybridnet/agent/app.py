@@ -17,16 +17,18 @@ from msgspec import Struct
 from hybridnet.agent import observation
 from hybridnet.agent.addresses import BY_POD, Addresses, index_by_pod
 from hybridnet.agent.attachment import Attachments
-from hybridnet.agent.dataplane import Dataplane
+from hybridnet.agent.dataplane import Dataplane, DataplaneError
 from hybridnet.agent.devices import read_devices
 from hybridnet.agent.reporter import Reporter
 from hybridnet.agent.resolver import Resolver
 from hybridnet.agent.sandbox import SandboxStore
 from hybridnet.agent.server import CniServer
+from hybridnet.kernel.errors import NftError
 from hybridnet.kernel.monitor import DeviceChanged, Monitor, NeighbourMiss, Notice, RouteChanged
 from hybridnet.kernel.netlink import Rtnl
 from hybridnet.kube.client import Client
 from hybridnet.kube.config import load_config
+from hybridnet.kube.errors import ApiError
 from hybridnet.kube.informer import Event, EventKind, Informer
 from hybridnet.kube.queue import WorkQueue
 from hybridnet.model import labels
@@ -172,25 +174,34 @@ class Agent:
         self._dataplane.close()
 
     async def _converge(self) -> None:
-        """The first pass: everything once, then what nobody wants any more is pruned."""
+        """The first pass: everything once, then what nobody wants any more is pruned.
+
+        What fails is tried again in the background: what could be made is good enough to serve pods with.
+        """
         await self._attachments.sweep()
         for endpoint in self._store.items():
             self._dataplane.learn_endpoint(endpoint)
         for info in self._infos.items():
             self._learn_peer(info)
-        await self._plan_node()
+        try:
+            await self._plan_node()
+        except (ApiError, DataplaneError, NftError) as error:
+            log.error("node not as planned, trying again", error=str(error))
+            self._queue.add(NODE)
         await self._dataplane.prune()
 
     async def _reconcile(self, key: Key) -> None:
         kind, name = key
         if kind == "node":
             await self._plan_node()
+            await self._dataplane.prune()
         elif kind == "peer":
             await self._plan_peer(name)
         elif kind == "pod":
             await self._dataplane.refresh_pod(*name.split("/", 1))
             self._attachments.report_again(*name.split("/", 1))
         else:
+            await self._attachments.sweep()
             await self._dataplane.audit()
 
     async def _plan_node(self) -> None:

@@ -18,13 +18,10 @@ from hybridnet.agent.dataplane import Dataplane, DataplaneError
 from hybridnet.agent.errors import TRY_AGAIN_LATER, CniError, NotReady, SegmentMissing
 from hybridnet.agent.protocol import Call, device_name
 from hybridnet.agent.sandbox import SandboxStore
-from hybridnet.kernel.errors import KernelError, NftError
+from hybridnet.kernel.errors import KernelError
 from hybridnet.plan.endpoint import Endpoint
 
 log = structlog.get_logger(__name__)
-
-ADDRESS_SECONDS = 20.0
-"""How long ADD waits for addresses; the runtime's own limit is two minutes and it tries again."""
 
 Report = Callable[[Endpoint, Allocation], None]
 
@@ -33,9 +30,17 @@ class Attachments:
     """The pod interfaces of this node."""
 
     def __init__(
-        self, node: str, addresses: Addresses, store: SandboxStore, dataplane: Dataplane, report: Report
+        self,
+        node: str,
+        addresses: Addresses,
+        store: SandboxStore,
+        dataplane: Dataplane,
+        report: Report,
+        patience: float,
     ) -> None:
+        """*patience*: seconds that ADD waits for the pod's addresses."""
         self._node = node
+        self._patience = patience
         self._addresses = addresses
         self._store = store
         self._dataplane = dataplane
@@ -45,27 +50,31 @@ class Attachments:
     async def add(self, call: Call) -> Endpoint:
         """Make the pod's interface; the same call again gives the same answer. Raises CniError."""
         async with self._alone(call.container):
-            allocation = await self._addresses.wait(call, ADDRESS_SECONDS)
+            allocation = await self._addresses.wait(call, self._patience)
             endpoint = self._endpoint(call, allocation)
-            known = self._store.get(call.container, call.interface)
-            if known == endpoint and not await asyncio.to_thread(wiring.check, known):
-                await self._dataplane.set_endpoint(endpoint)
-                return endpoint
-            self._store.save(endpoint)
             try:
-                await asyncio.to_thread(wiring.wire, endpoint)
-                await self._dataplane.set_endpoint(endpoint)
-            except (KernelError, NftError, DataplaneError) as error:
+                await self._make(endpoint)
+            except (KernelError, DataplaneError, OSError) as error:
                 await asyncio.shield(self._undo(endpoint))
                 raise CniError(
                     TRY_AGAIN_LATER, f"node {self._node} could not make the pod's interface: {error}"
                 ) from error
-            except asyncio.CancelledError:
+            except BaseException:
                 await asyncio.shield(self._undo(endpoint))
                 raise
         self._dataplane.announce(endpoint)
         self._report(endpoint, allocation)
         return endpoint
+
+    async def _make(self, endpoint: Endpoint) -> None:
+        known = self._store.get(endpoint.container, endpoint.interface)
+        intact = known == endpoint and not await asyncio.to_thread(wiring.check, endpoint)
+        if not intact:
+            self._store.save(endpoint)
+            await _to_its_end(wiring.wire, endpoint)
+            if known is not None:
+                await self._dataplane.forget_device(endpoint.device)
+        await self._dataplane.set_endpoint(endpoint)
 
     async def delete(self, call: Call) -> None:
         """Remove the pod's interface and everything that hangs on it. Nothing there is success."""
@@ -87,7 +96,7 @@ class Attachments:
 
     async def collect(self, call: Call) -> None:
         """GC (CNI 1.1): remove every interface that the runtime does not list any more."""
-        valid = {(a.container, a.interface) for a in call.configuration.valid or ()}
+        valid = {(a.container, a.interface) for a in call.attachments}
         for endpoint in self._store.items():
             if (endpoint.container, endpoint.interface) not in valid:
                 await self._remove(endpoint)
@@ -100,12 +109,15 @@ class Attachments:
                 self._report(endpoint, allocation)
 
     async def sweep(self) -> None:
-        """At start: forget sandboxes whose namespace is gone (DEL came while no agent ran, or a reboot)."""
+        """Forget sandboxes whose namespace is gone: DEL came while no agent could answer, or a reboot."""
         for endpoint in self._store.items():
-            finding = await asyncio.to_thread(wiring.gone, endpoint)
-            if finding:
-                log.info("sandbox gone", pod=f"{endpoint.namespace}/{endpoint.pod}", why=finding.text)
-                await self._remove(endpoint)
+            async with self._alone(endpoint.container):
+                if self._store.get(endpoint.container, endpoint.interface) != endpoint:
+                    continue
+                finding = await asyncio.to_thread(wiring.gone, endpoint)
+                if finding:
+                    log.info("sandbox gone", pod=f"{endpoint.namespace}/{endpoint.pod}", why=finding.text)
+                    await self._undo(endpoint)
 
     def _endpoint(self, call: Call, allocation: Allocation) -> Endpoint:
         plan = self._dataplane.plan
@@ -137,7 +149,10 @@ class Attachments:
     async def _undo(self, endpoint: Endpoint) -> None:
         await self._dataplane.remove_endpoint(endpoint)
         await self._unwire(endpoint.device)
-        self._store.remove(endpoint.container, endpoint.interface)
+        try:
+            self._store.remove(endpoint.container, endpoint.interface)
+        except OSError as error:
+            log.error("sandbox record not removed", device=endpoint.device, error=str(error))
 
     async def _unwire(self, device: str) -> None:
         try:
@@ -158,3 +173,13 @@ class Attachments:
                 del self._locks[container]
             else:
                 self._locks[container] = lock, users - 1
+
+
+async def _to_its_end(function: Callable[[Endpoint], None], endpoint: Endpoint) -> None:
+    """Call on a thread. Cancellation waits for its end: a thread goes on, and would make what was just undone."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, endpoint))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.gather(work, return_exceptions=True)
+        raise

@@ -7,7 +7,7 @@ sandbox of one pod overlap, the old one's end cannot take the address away.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -53,6 +53,7 @@ class Dataplane:
         """(namespace, pod) to the scopes of its sandboxes, the newest last."""
         self._peers: dict[str, Vtep] = {}
         self._tunnel_index = 0
+        self._pruned = False
         self.view: NodeView | None = None
         self.plan: NodePlan | None = None
 
@@ -72,19 +73,20 @@ class Dataplane:
         log.info("kernel state adopted", objects=len(adopted))
 
     async def set_node(self, view: NodeView) -> NodePlan:
-        """Plan and apply the node's own scope, and every peer and pod if what they build on has changed."""
+        """Plan and apply the node's own scope, and every peer and pod if what they build on has changed.
+
+        Raises the first DataplaneError or NftError, after all has been tried.
+        """
         plan = plan_node(view)
         again = self.plan is None or (plan.segments, plan.tunnel) != (self.plan.segments, self.plan.tunnel)
         again = again or self.view is None or self.view.subnets != view.subnets or self.view.vtep != view.vtep
         self.view, self.plan = view, plan
-        work = [self._on_thread(self._write_node, plan)]
+        work: list[Awaitable[None]] = [self._on_thread(self._write_node, plan)]
         if again:
             peers = list(self._peers.values())
             work += [self._apply(_peer_scope(p.node), plan_peer(p, view, plan.tunnel)) for p in peers]
             work += [self._apply_endpoint(scope) for scope in list(self._endpoints)]
-        errors = await asyncio.gather(*work, return_exceptions=True)
-        for error in filter(None, errors):
-            raise error
+        await _all(work)
         return plan
 
     def _write_node(self, plan: NodePlan) -> None:
@@ -140,17 +142,34 @@ class Dataplane:
         """Serve a pod no more. Never fails: what cannot be removed is logged and left to the audit."""
         if self._endpoints.pop(endpoint.scope, None) is None:
             return
-        key = endpoint.namespace, endpoint.pod
-        self._scopes[key].discard(endpoint.scope)
-        if not self._scopes[key]:
-            del self._scopes[key]
-        for pod in endpoint.addresses:
-            if self._owner.get(pod.address.ip) == endpoint.scope:
-                del self._owner[pod.address.ip]
+        heirs = self._inherit(endpoint)
         try:
             await self._apply(endpoint.scope, EndpointPlan())
+            for scope in heirs:
+                await self._apply_endpoint(scope)
         except (DataplaneError, NftError) as error:
             log.error("pod's kernel objects not removed", scope=endpoint.scope, error=str(error))
+
+    def _inherit(self, endpoint: Endpoint) -> set[str]:
+        """Give what *endpoint* owned to the newest other sandbox of its pod; the scopes that got something."""
+        key = endpoint.namespace, endpoint.pod
+        others = [scope for scope in self._scopes[key] if scope != endpoint.scope]
+        if others:
+            self._scopes[key] = others
+        else:
+            del self._scopes[key]
+        heirs = set()
+        for address in [a for a, scope in self._owner.items() if scope == endpoint.scope]:
+            del self._owner[address]
+            for scope in others:
+                if any(pod.address.ip == address for pod in self._endpoints[scope].addresses):
+                    self._owner[address] = scope
+                    heirs.add(scope)
+        return heirs
+
+    async def forget_device(self, device: str) -> None:
+        """A pod's device was made anew: the kernel has dropped what was on the old one."""
+        await self._on_thread(self._kernel.forget_device, device)
 
     def endpoints_of(self, namespace: str, pod: str) -> list[Endpoint]:
         """The sandboxes of a pod."""
@@ -194,7 +213,10 @@ class Dataplane:
         return self._tunnel_index
 
     async def prune(self) -> None:
-        """All is known: remove what is ours and nobody wants."""
+        """All is known: remove what is ours and nobody wants. Only once, and not before there is a plan."""
+        if self._pruned or self.plan is None:
+            return
+        self._pruned = True
         result = await self._on_thread(self._kernel.prune)
         await self._on_thread(self._nft.prune)
         _log_failures("prune", result)
@@ -250,6 +272,11 @@ class Dataplane:
             if problem.name == subnet:
                 return f"node {self._node}: {problem.message}"
         known = {s.name: s for s in self.view.subnets} if self.view is not None else {}
+        if self.view is not None and subnet in known and known[subnet].family not in self.view.families:
+            return (
+                f"node {self._node} has IPv{known[subnet].family.value} switched off and cannot serve subnet "
+                f"{subnet}: see net.ipv6.conf.all.disable_ipv6, or schedule the pod elsewhere"
+            )
         if subnet in known and not known[subnet].attached:
             network = known[subnet].network
             return (
@@ -260,6 +287,18 @@ class Dataplane:
 
     async def _on_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """Do everything in order; what failed first is raised at the end."""
+    errors: list[DataplaneError | NftError] = []
+    for each in work:
+        try:
+            await each
+        except (DataplaneError, NftError) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _peer_scope(node: str) -> str:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from hybridnet.agent import errors
 from hybridnet.model.address import Family
@@ -33,7 +33,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
     version: str = field(name="cniVersion", default="0.3.1")
     network: str = field(name="name", default="hybridnet")
-    valid: tuple[Attachment, ...] | None = field(name="cni.dev/valid-attachments", default=None)
+    valid: tuple[Attachment, ...] | UnsetType | None = field(name="cni.dev/valid-attachments", default=UNSET)
+    valid_too: tuple[Attachment, ...] | UnsetType | None = field(name="cni.dev/attachments", default=UNSET)
+    """What the text of the specification 1.1 called it; libcni sends both."""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -47,6 +49,14 @@ class Call(Struct, frozen=True, kw_only=True):
     pod: str
     uid: str
     configuration: Configuration
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """GC: all that is still in use. BadRequest without a list: nothing said is not "nothing in use"."""
+        for found in (self.configuration.valid, self.configuration.valid_too):
+            if found is not UNSET:
+                return found or ()
+        raise errors.BadRequest(errors.INVALID_CONFIGURATION, "GC without cni.dev/valid-attachments", "")
 
 
 _CONFIGURATION = msgspec.json.Decoder(Configuration)

@@ -6,6 +6,7 @@ a record of what may be there. Files, not link aliases: a record outgrows the 25
 to outlive its link to sweep what the link does not take along (proxy entries, set elements).
 """
 
+from contextlib import suppress
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class SandboxStore:
         self._folder = folder
         self._records: dict[Key, Endpoint] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in sorted(folder.glob("*.json")):
+        for path in sorted(folder.glob("*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
             endpoint = _read(path)
             if endpoint is not None:
                 self._records[endpoint.container, endpoint.interface] = endpoint
@@ -59,7 +60,7 @@ class SandboxStore:
         return self._records.get((container, interface))
 
     def items(self) -> list[Endpoint]:
-        """All records."""
+        """All records, the newest last: of two sandboxes of one pod it has the address."""
         return list(self._records.values())
 
     def save(self, endpoint: Endpoint) -> None:
@@ -70,8 +71,14 @@ class SandboxStore:
             addresses=tuple(_Address(str(a.address), a.subnet) for a in endpoint.addresses),
         )
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(_ENCODER.encode(record))
-        temporary.rename(path)
+        try:
+            temporary.write_bytes(_ENCODER.encode(record))
+            temporary.rename(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        self._records.pop((endpoint.container, endpoint.interface), None)
         self._records[endpoint.container, endpoint.interface] = endpoint
 
     def remove(self, container: str, interface: str) -> None:

@@ -18,6 +18,9 @@ from hybridnet.agent.attachment import Attachments
 
 log = structlog.get_logger(__name__)
 
+SHUTDOWN_SECONDS = 2.0
+"""How long calls may go on when the agent stops; an ADD that still waits for addresses is undone then."""
+
 _ENCODER = msgspec.json.Encoder()
 _BODY_LIMIT = 1 << 20
 
@@ -31,7 +34,9 @@ class CniServer:
         self._ready = asyncio.Event()
         application = web.Application(client_max_size=_BODY_LIMIT)
         application.router.add_post("/cni", self._handle)
-        self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None)
+        self._runner = web.AppRunner(
+            application, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+        )
 
     def set_ready(self) -> None:
         """The node's data plane is in place: ADD may go ahead."""

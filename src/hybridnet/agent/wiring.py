@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridnet.kernel.address import add_address, dump_addresses
-from hybridnet.kernel.errors import DeviceNotFound, KernelError, NamespaceNotFound
+from hybridnet.kernel.errors import AlreadyExists, DeviceNotFound, KernelError, NamespaceNotFound
 from hybridnet.kernel.link import (
     AddressGeneration,
     Devconf,
@@ -56,6 +56,17 @@ def wire(endpoint: Endpoint) -> None:
     with Namespace.open(endpoint.netns) as pod, Rtnl() as host:
         pod.run(lambda: _prepare(families))
         delete_link(host, endpoint.device)
+        _create(host, pod, endpoint)
+        try:
+            change_link(host, _host_settings(endpoint))
+            _configure_pod(pod, endpoint)
+        except BaseException:
+            delete_link(host, endpoint.device)
+            raise
+
+
+def _create(host: Rtnl, pod: Namespace, endpoint: Endpoint) -> None:
+    try:
         create_veth(
             host,
             endpoint.device,
@@ -66,12 +77,8 @@ def wire(endpoint: Endpoint) -> None:
             peer_mac=endpoint.mac,
             peer_namespace=pod,
         )
-        try:
-            change_link(host, _host_settings(endpoint))
-            _configure_pod(pod, endpoint)
-        except BaseException:
-            delete_link(host, endpoint.device)
-            raise
+    except AlreadyExists as error:  # the host side has just been deleted: it is the pod's
+        raise AlreadyExists(error.errno, f"create {endpoint.interface} in {endpoint.netns}") from error
 
 
 def unwire(device: str) -> None:
@@ -96,7 +103,7 @@ def check(endpoint: Endpoint) -> Finding:
     """Whether the link of *endpoint* is as :func:`wire` left it, as far as the pod needs it."""
     try:
         with Namespace.open(endpoint.netns) as pod, Rtnl() as host, Rtnl(pod) as inside:
-            get_link(host, endpoint.device)
+            outside = get_link(host, endpoint.device)
             link = get_link(inside, endpoint.interface)
             have = {str(a.address) for a in dump_addresses(inside, str, everything=True)}
             routes = dump_routes(inside, lambda i: endpoint.interface if i == link.index else str(i))
@@ -104,6 +111,8 @@ def check(endpoint: Endpoint) -> Finding:
         return Finding(f"the namespace {endpoint.netns} is gone")
     except DeviceNotFound as error:
         return Finding(f"a device is missing: {error}")
+    if not outside.up:
+        return Finding(f"{endpoint.device}, the host side of {endpoint.interface}, is down")
     if link.mac != endpoint.mac or link.mtu != endpoint.mtu or not link.up:
         state = "up" if link.up else "down"
         return Finding(

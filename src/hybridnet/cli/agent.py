@@ -20,10 +20,22 @@ def agent(
     state_dir: Annotated[Path, typer.Option(help="Records of pod interfaces; a tmpfs.")] = Path(
         "/run/hybridnet/sandboxes"
     ),
+    address_timeout: Annotated[
+        float, typer.Option(min=0, max=50, help="Seconds that ADD waits for the pod's addresses.")
+    ] = 20.0,
 ) -> None:
     """Answer CNI calls and program this node until SIGTERM. Stopping removes nothing."""
     from hybridnet.agent.app import Config, run  # noqa: PLC0415  (help must not wait for aiohttp)
     from hybridnet.cli.logs import configure_logging  # noqa: PLC0415
 
     configure_logging()
-    run(Config(node=node_name, nic=nic, kubeconfig=kubeconfig, socket=socket, state=state_dir))
+    run(
+        Config(
+            node=node_name,
+            nic=nic,
+            kubeconfig=kubeconfig,
+            socket=socket,
+            state=state_dir,
+            address_timeout=address_timeout,
+        )
+    )
