@@ -92,7 +92,7 @@ class Agent:
         self._attachments = Attachments(
             node, self._addresses, self._store, self._dataplane, self._reporter.report, config.address_timeout
         )
-        self._server = CniServer(config.socket, self._attachments)
+        self._server = CniServer(config.socket, self._attachments, config.address_timeout)
         self._devices: frozenset[int] = frozenset()
         """Indexes of the devices that the plan builds on."""
         self._audit_timer: asyncio.TimerHandle | None = None
@@ -146,6 +146,8 @@ class Agent:
             if notice.index == self._dataplane.tunnel_index:
                 self._resolver.miss(notice.address)
         elif isinstance(notice, DeviceChanged):
+            if notice.gone:
+                self._attachments.link_gone(notice.gone)
             if notice.index in self._devices or not self._devices:
                 self._queue.add(NODE)
             elif notice.index == self._dataplane.tunnel_index:
@@ -171,6 +173,7 @@ class Agent:
     async def stop(self) -> None:
         """Close what is open. Nothing is removed from the kernel."""
         await self._server.stop()
+        self._attachments.close()
         self._dataplane.close()
 
     async def _converge(self) -> None:

@@ -9,6 +9,7 @@ its own, for a runtime that cannot delete a pod keeps it for ever, and what it l
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from hybridnet.agent.addresses import Addresses, Allocation
 from hybridnet.agent.dataplane import Dataplane, DataplaneError
 from hybridnet.agent.errors import TRY_AGAIN_LATER, CniError, NotReady, SegmentMissing
 from hybridnet.agent.protocol import Call, device_name
+from hybridnet.agent.removal import LinkRemover
 from hybridnet.agent.sandbox import SandboxStore
 from hybridnet.kernel.errors import KernelError
 from hybridnet.plan.endpoint import Endpoint
@@ -45,7 +47,16 @@ class Attachments:
         self._store = store
         self._dataplane = dataplane
         self._report = report
+        self._links = LinkRemover()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    def link_gone(self, device: str) -> None:
+        """The kernel has told that *device* is no more."""
+        self._links.gone(device)
+
+    def close(self) -> None:
+        """Wait for what is still being removed."""
+        self._links.close()
 
     async def add(self, call: Call) -> Endpoint:
         """Make the pod's interface; the same call again gives the same answer. Raises CniError."""
@@ -68,22 +79,26 @@ class Attachments:
 
     async def _make(self, endpoint: Endpoint) -> None:
         known = self._store.get(endpoint.container, endpoint.interface)
-        intact = known == endpoint and not await asyncio.to_thread(wiring.check, endpoint)
-        if not intact:
+        if known == endpoint and not await asyncio.to_thread(wiring.check, endpoint):
+            await self._dataplane.set_endpoint(endpoint)
+        else:
             self._store.save(endpoint)
-            await _to_its_end(wiring.wire, endpoint)
-            if known is not None:
-                await self._dataplane.forget_device(endpoint.device)
-        await self._dataplane.set_endpoint(endpoint)
+            await self._dataplane.set_endpoint(endpoint, partial(wiring.wire, endpoint))
 
     async def delete(self, call: Call) -> None:
-        """Remove the pod's interface and everything that hangs on it. Nothing there is success."""
+        """Remove the pod's interface and everything that hangs on it. Nothing there is success.
+
+        A caller that goes away does not stop it half way.
+        """
+        await asyncio.shield(self._delete(call))
+
+    async def _delete(self, call: Call) -> None:
         async with self._alone(call.container):
             endpoint = self._store.get(call.container, call.interface)
             if endpoint is not None:
                 await self._undo(endpoint)
             else:
-                await self._unwire(device_name(call.container, call.interface))
+                await self._links.remove(device_name(call.container, call.interface))
 
     async def check(self, call: Call) -> None:
         """CHECK: raises CniError that says what differs from what ADD made."""
@@ -148,17 +163,11 @@ class Attachments:
 
     async def _undo(self, endpoint: Endpoint) -> None:
         await self._dataplane.remove_endpoint(endpoint)
-        await self._unwire(endpoint.device)
+        await self._links.remove(endpoint.device)
         try:
             self._store.remove(endpoint.container, endpoint.interface)
         except OSError as error:
             log.error("sandbox record not removed", device=endpoint.device, error=str(error))
-
-    async def _unwire(self, device: str) -> None:
-        try:
-            await asyncio.to_thread(wiring.unwire, device)
-        except KernelError as error:
-            log.error("link not deleted", device=device, error=str(error))
 
     @asynccontextmanager
     async def _alone(self, container: str) -> AsyncIterator[None]:
@@ -173,13 +182,3 @@ class Attachments:
                 del self._locks[container]
             else:
                 self._locks[container] = lock, users - 1
-
-
-async def _to_its_end(function: Callable[[Endpoint], None], endpoint: Endpoint) -> None:
-    """Call on a thread. Cancellation waits for its end: a thread goes on, and would make what was just undone."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, endpoint))
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.gather(work, return_exceptions=True)
-        raise

@@ -130,13 +130,22 @@ class Dataplane:
         for pod in endpoint.addresses:
             self._owner[pod.address.ip] = endpoint.scope
 
-    async def set_endpoint(self, endpoint: Endpoint) -> None:
-        """Serve a pod; an older sandbox that has the same address loses it. Raises DataplaneError."""
+    async def set_endpoint(self, endpoint: Endpoint, make_link: Callable[[], None] | None = None) -> None:
+        """Serve a pod; an older sandbox that has the same address loses it.
+
+        *make_link* makes the pod's link before, on the thread that writes: changing threads twice more would cost
+        more than making links side by side gains. Raises DataplaneError, NftError, and what *make_link* raises.
+        """
         older = {self._owner.get(pod.address.ip) for pod in endpoint.addresses} - {None, endpoint.scope}
+        renewed = endpoint.device if endpoint.scope in self._endpoints else ""
         self.learn_endpoint(endpoint)
         for scope in older:
             await self._apply_endpoint(scope or "")
-        await self._apply_endpoint(endpoint.scope)
+        if make_link is None:
+            await self._apply_endpoint(endpoint.scope)
+        else:
+            plan = self._plan_endpoint(endpoint)
+            await self._on_thread(self._write_link, make_link, renewed, endpoint.scope, plan)
 
     async def remove_endpoint(self, endpoint: Endpoint) -> None:
         """Serve a pod no more. Never fails: what cannot be removed is logged and left to the audit."""
@@ -167,10 +176,6 @@ class Dataplane:
                     heirs.add(scope)
         return heirs
 
-    async def forget_device(self, device: str) -> None:
-        """A pod's device was made anew: the kernel has dropped what was on the old one."""
-        await self._on_thread(self._kernel.forget_device, device)
-
     def endpoints_of(self, namespace: str, pod: str) -> list[Endpoint]:
         """The sandboxes of a pod."""
         return [self._endpoints[scope] for scope in sorted(self._scopes.get((namespace, pod), ()))]
@@ -181,20 +186,32 @@ class Dataplane:
             await self._apply_endpoint(scope)
 
     async def _apply_endpoint(self, scope: str) -> None:
-        endpoint = self._endpoints.get(scope)
-        if endpoint is None or self.view is None or self.plan is None:
-            return
+        if (endpoint := self._endpoints.get(scope)) is not None:
+            await self._apply(scope, self._plan_endpoint(endpoint))
+
+    def _plan_endpoint(self, endpoint: Endpoint) -> EndpointPlan:
+        if self.view is None or self.plan is None:
+            return EndpointPlan()
         held = self._held(endpoint)
         served = tuple(
             pod
             for pod in endpoint.addresses
-            if str(pod.address.ip) in held and self._owner.get(pod.address.ip) == scope
+            if str(pod.address.ip) in held and self._owner.get(pod.address.ip) == endpoint.scope
         )
         wanted = structs.replace(endpoint, addresses=served)
-        await self._apply(scope, plan_endpoint(wanted, self.view, self.plan.segments))
+        return plan_endpoint(wanted, self.view, self.plan.segments)
 
     async def _apply(self, scope: str, plan: EndpointPlan | PeerPlan) -> None:
         await self._on_thread(self._write_scope, scope, plan)
+
+    def _write_link(
+        self, make_link: Callable[[], None], renewed: str, scope: str, plan: EndpointPlan
+    ) -> None:
+        """*renewed*: the device, if there was one before: the kernel has dropped what was on that one."""
+        make_link()
+        if renewed:
+            self._kernel.forget_device(renewed)
+        self._write_scope(scope, plan)
 
     def _write_scope(self, scope: str, plan: EndpointPlan | PeerPlan) -> None:
         failed = _log_failures(scope, self._kernel.apply(scope, plan.objects))

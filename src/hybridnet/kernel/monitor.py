@@ -32,7 +32,7 @@ _GROUPS = {"link": 1, "neigh": 3, "addr4": 5, "route4": 7, "rule4": 8, "addr6": 
 _NETLINK_ADD_MEMBERSHIP = 1
 _SO_ATTACH_FILTER = 26
 _RECEIVE_BUFFER = 8 << 20
-_RTA_TABLE, _FRA_PROTOCOL = 15, 21
+_IFLA_IFNAME, _RTA_TABLE, _FRA_PROTOCOL = 3, 15, 21
 _MESSAGES_AT_ONCE = 256
 """Bounds how long one wake-up may hold the loop."""
 
@@ -45,9 +45,10 @@ class NeighbourMiss(Struct, frozen=True):
 
 
 class DeviceChanged(Struct, frozen=True):
-    """A device or one of its addresses has come, gone or changed."""
+    """A device or one of its addresses has come, gone or changed; *gone*: the name of a device that is no more."""
 
     index: int
+    gone: str = ""
 
 
 class RouteChanged(Struct, frozen=True):
@@ -104,8 +105,10 @@ def _notice(kind: int, port: int, body: bytes) -> Notice | None:
     if kind == RTM_GETNEIGH:
         found = parse_neighbour(body)
         return NeighbourMiss(found.index, found.address) if found is not None else None
-    if kind in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR):
+    if kind in (RTM_NEWLINK, RTM_NEWADDR, RTM_DELADDR):
         return DeviceChanged(struct.unpack_from("=i", body, 4)[0])
+    if kind == RTM_DELLINK:
+        return _departure(body)
     if kind in (RTM_NEWROUTE, RTM_DELROUTE):
         table = read_u32(parse(body, 12).get(_RTA_TABLE, b"")) or body[4]
         return RouteChanged(table, body[5], port, kind == RTM_DELROUTE)
@@ -113,6 +116,12 @@ def _notice(kind: int, port: int, body: bytes) -> Notice | None:
         protocol = parse(body, 12).get(_FRA_PROTOCOL, b"\0")[0]
         return RouteChanged(0, protocol, port, kind == RTM_DELRULE)
     return None
+
+
+def _departure(body: bytes) -> DeviceChanged:
+    """A bridge tells with the same message that a port has left it; the device itself is still there."""
+    name = parse(body, 16).get(_IFLA_IFNAME, b"") if body[0] == socket.AF_UNSPEC else b""
+    return DeviceChanged(struct.unpack_from("=i", body, 4)[0], name.rstrip(b"\0").decode())
 
 
 def _open() -> socket.socket:
