@@ -21,7 +21,9 @@
 
 #define LIMIT (1 << 20)
 #define DEFAULT_SOCKET "/run/hybridnet/agent.sock"
+#ifndef DEADLINE_SECONDS
 #define DEADLINE_SECONDS 60
+#endif
 #define TRY_AGAIN_LATER 11
 #define NOT_AVAILABLE 50
 #define INVALID_ENVIRONMENT 4

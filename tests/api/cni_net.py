@@ -6,6 +6,7 @@ Names carry the process id, so that what a killed run has left can be told from 
 import json
 import os
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ class Net:
         """Read a setting, or write it."""
         return self.shell("sysctl", "-n", *(["-w", f"{key}={value}"] if value else [key])).strip()
 
-    def pings(self, address: IPAddress, size: int = 84, seconds: float = 2.0) -> bool:
+    def pings(self, address: IPAddress | str, size: int = 84, seconds: float = 2.0) -> bool:
         """Whether *address* answers a packet of *size* bytes that may not be fragmented."""
         with Namespace.open(self.path) as inside:
-            return answers(inside, address, size, seconds)
+            return answers(inside, ip_address(address), size, seconds)
 
 
 def remove_orphans() -> None:

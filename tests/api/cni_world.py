@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_interface
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from hybridnet.lab import plugin, system
 from hybridnet.lab.controlplane import ControlPlane
 from hybridnet.lab.processes import Process, start, wait_for
+from tests.api import cni_faults
 from tests.api.cni_net import Net
 from tests.api.cni_objects import Objects, digest, uid_of
 from tests.api.cni_path import ApiPath
@@ -58,13 +60,16 @@ class World:
 
     # The agent ------------------------------------------------------------------------------------------
 
-    def launch_agent(self, *options: str, user: str = "") -> Process:
-        """Start an agent with the permissions that agents have (or those of *user*); does not wait."""
+    def launch_agent(self, *options: str, user: str = "", faults: bool = False) -> Process:
+        """Start an agent with the permissions that agents have (or those of *user*); does not wait.
+
+        *faults*: it fails where :meth:`inject` says.
+        """
         groups = () if user else (system.AGENTS_GROUP,)
         kubeconfig = self._plane.kubeconfig_for(user or f"system:hybridnet:node:{self.name}", groups)
         self.log = self.folder / f"agent-{next(_numbers)}.log"
         command = [
-            *system.program("agent"),
+            *self._program(faults),
             f"--node-name={self.name}",
             f"--kubeconfig={kubeconfig}",
             f"--socket={self.shim.socket}",
@@ -75,9 +80,9 @@ class World:
         self._agent = start("agent", command, self.log, self.node.place, pdeathsig=True)
         return self._agent
 
-    def start_agent(self, *options: str) -> Process:
+    def start_agent(self, *options: str, faults: bool = False) -> Process:
         """Start an agent and wait until it answers ADD."""
-        agent = self.launch_agent(*options)
+        agent = self.launch_agent(*options, faults=faults)
         self.wait_for_log("serving")
         return agent
 
@@ -91,6 +96,19 @@ class World:
         """SIGTERM, then a new agent that serves."""
         self.stop_agent(signal.SIGTERM)
         return self.start_agent(*options)
+
+    def inject(self, point: str) -> None:
+        """Let the agent fail once at *point* of ``cni_faults``, from now on."""
+        self._order.write_text(point)
+
+    @property
+    def _order(self) -> Path:
+        return self.folder / "fault"
+
+    def _program(self, faults: bool) -> list[str]:
+        if faults:
+            return [sys.executable, str(Path(cni_faults.__file__)), str(self._order), "agent"]
+        return system.program("agent")
 
     @property
     def agent(self) -> Process:

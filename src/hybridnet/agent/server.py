@@ -28,8 +28,10 @@ _BODY_LIMIT = 1 << 20
 class CniServer:
     """Serves calls on *path* from :meth:`start` on, until :meth:`stop`."""
 
-    def __init__(self, path: Path, attachments: Attachments) -> None:
+    def __init__(self, path: Path, attachments: Attachments, patience: float) -> None:
+        """*patience*: seconds that ADD waits for :meth:`set_ready`."""
         self._path = path
+        self._patience = patience
         self._attachments = attachments
         self._ready = asyncio.Event()
         application = web.Application(client_max_size=_BODY_LIMIT)
@@ -96,7 +98,7 @@ class CniServer:
 
     async def _wait_ready(self) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(self._patience):
                 await self._ready.wait()
         except TimeoutError:
             self._check_ready(errors.TRY_AGAIN_LATER)

@@ -21,7 +21,10 @@ def agent(
         "/run/hybridnet/sandboxes"
     ),
     address_timeout: Annotated[
-        float, typer.Option(min=0, max=50, help="Seconds that ADD waits for the pod's addresses.")
+        float,
+        typer.Option(
+            min=0, max=25, help="Seconds that ADD waits for the cluster's state, and for the pod's addresses."
+        ),
     ] = 20.0,
 ) -> None:
     """Answer CNI calls and program this node until SIGTERM. Stopping removes nothing."""
