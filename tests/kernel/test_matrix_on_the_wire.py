@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from hybridnet.lab.matrix.cells import Cell, Kind, Path, Protocol, Result
+from hybridnet.lab.matrix.cells import NO_ROUTE, ROUTE, Cell, Kind, Path, Protocol, Result
 from hybridnet.lab.matrix.judge import Fabric, where_to_look
 from hybridnet.lab.matrix.run import MatrixResult, plan_cells, run_cells
 from hybridnet.model.address import Family
@@ -13,7 +13,6 @@ from tests.kernel.matrix_world import PODS, World
 from tests.kernel.netns import Net
 
 PODS_KINDS = (Kind.OVERLAY, Kind.UNDERLAY)
-UNKNOWN, ROUTED = "no route", "route"
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def world(make_net: Callable[[], Net]) -> World:
 
 def run(world: World, *, routed: bool = False, fabric: Fabric | None = None) -> MatrixResult:
     cells = plan_cells(world.endpoints(), world.services())
-    wanted = [cell for cell in cells if (cell.note == ROUTED) == routed]
+    wanted = [cell for cell in cells if (cell.note == ROUTE) == routed]
     return asyncio.run(run_cells(wanted, world.path("switch"), fabric or world.fabric, lambda *_: None))
 
 
@@ -84,7 +83,7 @@ def test_the_outside_reaches_overlay_pods_with_a_route_to_their_node_only(world:
     assert wrong(matrix) == {}
     assert matrix.results
     opened = run(world)
-    assert set(wrong(opened)) == labels(opened, lambda c: c.note == UNKNOWN)
+    assert set(wrong(opened)) == labels(opened, lambda c: c.note == NO_ROUTE)
     check(wrong(opened).values(), reached=True, hint="the router's routes")
 
 

@@ -83,8 +83,8 @@ def test_every_cell_is_as_promised(cluster: Cluster) -> None:
     assert matrix.ok
     rows = {r.cell.row for r in matrix.results}
     kinds = {(r.cell.sender.kind, r.cell.receiver.kind, r.cell.same_node) for r in matrix.results}
-    assert ("external → overlay", "outside, route") in rows
-    assert ("external → overlay", "outside, no route") in rows
+    assert ("external → overlay", "with route") in rows
+    assert ("external → overlay", "no route") in rows
     for sender in PODS:
         for receiver in (*PODS, Kind.NODE):
             assert {(sender, receiver, True), (sender, receiver, False)} <= kinds

@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from hybridnet.model.address import Family, IPAddress
 
+NO_ROUTE, ROUTE = "no route", "route"
+"""Whether the outside has been told which node an overlay pod is on."""
+
 
 class Kind(StrEnum):
     """Who speaks."""
@@ -81,7 +84,7 @@ class Cell(Struct, frozen=True):
     family: Family
     protocol: Protocol
     note: str = ""
-    """Empty, ``service`` (by ClusterIP), ``no route`` or ``route`` (from outside to overlay)."""
+    """Empty, ``service`` (by ClusterIP), NO_ROUTE or ROUTE (from outside to overlay)."""
     service: IPAddress | None = None
     """The ClusterIP that stands for the receiver."""
 
@@ -101,14 +104,17 @@ class Cell(Struct, frozen=True):
         return min(self.sender.mtu, self.receiver.mtu)
 
     @property
+    def place(self) -> str:
+        """Where its ends are to each other, or what the outside knows of the receiver."""
+        if Kind.EXTERNAL in (self.sender.kind, self.receiver.kind):
+            return {ROUTE: "with route", NO_ROUTE: "no route"}.get(self.note, "outside")
+        return "same node" if self.same_node else "other node"
+
+    @property
     def row(self) -> tuple[str, str]:
         """Row of the table: who to whom, and where."""
-        to = f"{self.receiver.kind} service" if self.service is not None else str(self.receiver.kind)
-        place = "same node" if self.same_node else "other node"
-        if Kind.EXTERNAL in (self.sender.kind, self.receiver.kind):
-            place = "outside"
-        note = f", {self.note}" if self.note and self.service is None else ""
-        return f"{self.sender.kind} → {to}", place + note
+        service = " svc" if self.service is not None else ""
+        return f"{self.sender.kind} → {self.receiver.kind}{service}", self.place
 
 
 class Observation(Struct, frozen=True):
@@ -145,7 +151,7 @@ class Result(Struct, frozen=True):
 def expect(cell: Cell) -> Expectation:
     """What *cell* must show: design, "the whole access matrix"; overlay subnets masquerade."""
     sender, receiver = cell.sender.kind, cell.receiver.kind
-    if sender is Kind.EXTERNAL and receiver is Kind.OVERLAY and cell.note != "route":
+    if sender is Kind.EXTERNAL and receiver is Kind.OVERLAY and cell.note != ROUTE:
         return Expectation(reached=False)
     if cell.same_node:
         return Expectation(reached=True, request=Path.DIRECT, reply=Path.DIRECT)

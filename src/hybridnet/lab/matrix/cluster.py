@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from hybridnet.lab.cluster import Cluster
-from hybridnet.lab.matrix.cells import Cell
+from hybridnet.lab.matrix.cells import ROUTE, Cell
 from hybridnet.lab.matrix.judge import Fabric
 from hybridnet.lab.matrix.pods import participants
 from hybridnet.lab.matrix.probe import probe
@@ -52,8 +52,8 @@ async def _probe(cluster: Cluster, cells: list[Cell], progress: Progress) -> Mat
     def tell(done: int, total: int) -> None:
         progress(f"{done} of {total} cells")
 
-    first = await run_cells([c for c in cells if c.note != "route"], switch, fabric, tell)
-    routed = [c for c in cells if c.note == "route"]
+    first = await run_cells([c for c in cells if c.note != ROUTE], switch, fabric, tell)
+    routed = [c for c in cells if c.note == ROUTE]
     with _outside_route(cluster, routed):
         second = await run_cells(routed, switch, fabric, tell)
     return MatrixResult(first.results + second.results, first.dropped + second.dropped)

@@ -87,12 +87,14 @@ def where_to_look(result: Result) -> str:
     hints = []
     if TOO_SMALL in seen.detail:
         hints.append(f"on {cell.sender.node or 'the router'}: ip link show: which device has a smaller MTU")
-    if not seen.source or seen.request is not expected.request:
+    lost_there = not seen.source or seen.request is not expected.request
+    if lost_there:
         hints.append(_lost(cell.sender, cell.receiver, cell.family, expected.request, seen.request))
-    unknown = cell.protocol is Protocol.TCP  # nothing of a handshake that fails carries a token
-    if (not seen.reached and (seen.source or unknown)) or (seen.reached and seen.reply is not expected.reply):
+    lost_back = not seen.reached or seen.reply is not expected.reply
+    unknown = cell.protocol is Protocol.TCP and not seen.source  # a failed handshake leaves no marked frame
+    if lost_back and (not lost_there or unknown):  # else it is but a consequence
         hints.append(_lost(cell.receiver, cell.sender, cell.family, expected.reply, seen.reply))
-    if seen.source and seen.source not in result.sources:
+    if not lost_there and seen.source not in result.sources:
         hints.append(_nat(cell))
     return "; ".join(dict.fromkeys(hints))
 

@@ -29,7 +29,7 @@ def _cell(result: Result) -> dict[str, object]:
         "sender": cell.sender.name,
         "receiver": cell.receiver.name,
         "target": str(cell.target),
-        "placement": cell.row[1],
+        "placement": cell.place,
         "via": cell.note,
         "family": f"v{cell.family}",
         "protocol": cell.protocol,
@@ -53,7 +53,7 @@ def render(matrix: MatrixResult) -> RenderableType:
     """The table, the mismatches, one line of summary."""
     bad = [r for r in matrix.results if not r.ok]
     parts: list[RenderableType] = [_table(matrix.results), Text("")]
-    parts += [_mismatch(r) for r in bad]
+    parts += _mismatches(bad)
     total = len(matrix.results)
     if matrix.dropped:
         parts.append(
@@ -65,8 +65,8 @@ def render(matrix: MatrixResult) -> RenderableType:
 
 
 def _table(results: Iterable[Result]) -> Table:
-    title = "Access matrix, full MTU: path on the wire (request/reply when they differ)"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    title = "Access matrix: path on the wire of packets that fill the MTU (request/reply when they differ)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in ("from → to", "where", "source"):
         table.add_column(heading, no_wrap=True)
     columns = [(f, p) for f in Family for p in Protocol]
@@ -96,8 +96,9 @@ def _mark(results: list[Result]) -> Text:
         return Text("")
     if not bad:
         return Text("✓ " + " ".join(sorted({_path(r) for r in results})), "green")
-    share = f" {len(bad)}/{len(results)}" if len(bad) < len(results) else ""
-    return Text(f"✗{share} " + " ".join(sorted({_path(r) for r in bad})), "bold red")
+    paths = {_path(r) for r in bad}
+    told = paths.pop() if len(bad) == len(results) and len(paths) == 1 else f"{len(bad)}/{len(results)}"
+    return Text(f"✗ {told}", "bold red")
 
 
 def _path(result: Result) -> str:
@@ -109,19 +110,43 @@ def _path(result: Result) -> str:
     return request if usual else f"{request}/{reply}"
 
 
-def _mismatch(result: Result) -> Text:
-    cell, expected, seen = result.cell, result.expected, result.seen
-    who, where = cell.row
+def _mismatches(bad: Iterable[Result]) -> list[Text]:
+    """A paragraph for each kind of fault: what was expected and seen, where to look, and which cells show it.
+
+    A TCP handshake that fails has left no mark on the wire; ICMP or UDP between the same ends, when they failed
+    too, tell more of it.
+    """
+    faults: dict[str, dict[str, list[str]]] = {}
+    fault_of: dict[str, str] = {}
+    for result in sorted(bad, key=lambda r: r.cell.protocol is Protocol.TCP):
+        ends = _ends(result)
+        silent = result.cell.protocol is Protocol.TCP and not result.seen.source
+        fault = fault_of[ends] if silent and ends in fault_of else _fault(result)
+        fault_of.setdefault(ends, fault)
+        faults.setdefault(fault, {}).setdefault(ends, []).append(result.cell.protocol)
+    return [
+        Text(
+            "\n".join([fault, *(f"    {ends}: {' '.join(probes)}" for ends, probes in cells.items())]), "red"
+        )
+        for fault, cells in faults.items()
+    ]
+
+
+def _ends(result: Result) -> str:
+    cell = result.cell
+    return f"{cell.sender.name} → {cell.receiver.name} at {cell.target} ({cell.place})"
+
+
+def _fault(result: Result) -> str:
+    expected, seen = result.expected, result.seen
     wanted = f"{expected.request}/{expected.reply}" if expected.reached else "not reached"
     got = f"{seen.request}/{seen.reply} from {seen.source or '?'}" if seen.reached else "not reached"
-    text = f"✗ {who} ({where}) v{cell.family} {cell.protocol}: {cell.sender.name} → {cell.target}: "
-    text += f"expected {wanted}, seen {got}"
-    text += f" ({seen.detail})" if seen.detail else ""
-    return Text(f"{text}\n    {where_to_look(result)}", "red")
+    got += f" ({seen.detail})" if seen.detail else ""
+    return f"✗ expected {wanted}, seen {got}\n  {where_to_look(result)}"
 
 
 def print_matrix(matrix: MatrixResult) -> None:
-    """Print for people, at least 120 columns wide so that a table in a log is not folded."""
+    """Print for people, at least 100 columns wide so that a table in a log is not folded."""
     console = Console()
-    console.width = max(console.width, 120)
+    console.width = max(console.width, 100)
     console.print(render(matrix))

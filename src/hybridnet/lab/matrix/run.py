@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.matrix.capture import Capture
-from hybridnet.lab.matrix.cells import Cell, Endpoint, Kind, Protocol, Result
+from hybridnet.lab.matrix.cells import NO_ROUTE, ROUTE, Cell, Endpoint, Kind, Protocol, Result
 from hybridnet.lab.matrix.judge import Fabric, judge
 from hybridnet.lab.matrix.probe import probe
 from hybridnet.lab.matrix.responder import Responder
@@ -52,7 +52,7 @@ def plan_cells(endpoints: Sequence[Endpoint], services: Sequence[Service]) -> li
     cells = []
     for sender, receiver in pairs:
         unknown = sender.kind is Kind.EXTERNAL and receiver.kind is Kind.OVERLAY
-        for note in ("no route", "route") if unknown else ("",):
+        for note in (NO_ROUTE, ROUTE) if unknown else ("",):
             cells += [Cell(sender, receiver, f, p, note) for f, p in _questions(sender, receiver)]
     clients = [e for e in endpoints if e.kind in (Kind.OVERLAY, Kind.UNDERLAY)]
     for client, service in itertools.product(clients, services):
