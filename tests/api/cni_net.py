@@ -5,7 +5,6 @@ Names carry the process id, so that what a killed run has left can be told from 
 
 import json
 import os
-import subprocess
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,6 @@ class Net:
 
     def succeeds(self, *command: str) -> bool:
         return run(command, self.place, check=False).returncode == 0
-
-    def start(self, *command: str) -> "subprocess.Popen[bytes]":
-        """Start a program inside; the caller ends it."""
-        return subprocess.Popen(
-            self.place.wrap(command, pdeathsig=True), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
 
     def ip(self, *lines: str) -> None:
         """Run ``ip`` commands."""

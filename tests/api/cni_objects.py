@@ -16,14 +16,18 @@ from tests.api.raw import RawApi
 Manifest = dict[str, Any]
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac" / "agent.yaml"
 
-OVERLAY, UNDERLAY, CLOSED = "cnit-overlay", "cnit-underlay", "cnit-closed"
+OVERLAY, UNDERLAY, CLOSED, FAR = "cnit-overlay", "cnit-underlay", "cnit-closed", "cnit-far"
 SUBNET_RANGES = {
     OVERLAY: ("100.64.0.0/16", "fd64::/112"),
     CLOSED: ("100.65.0.0/16", "fd65::/112"),
     UNDERLAY: ("172.31.1.0/24", "fd31:1::/64"),
+    FAR: ("172.31.2.0/24", "fd31:2::/64"),
 }
-"""Subnets by the first part of their names; ``closed`` belongs to the overlay but may not leave the cluster."""
-GATEWAYS = {4: "172.31.1.1", 6: "fd31:1::1"}
+"""Subnets by the first part of their names; ``closed`` belongs to the overlay but may not leave the cluster,
+``far`` is an underlay of other nodes."""
+GATEWAY = {UNDERLAY: {4: "172.31.1.1", 6: "fd31:1::1"}, FAR: {4: "172.31.2.1", 6: "fd31:2::1"}}
+NETWORK = {CLOSED: OVERLAY}
+"""Network of a subnet, if it has not its name."""
 VNI = 4
 STACK = {(4,): "IPv4Only", (6,): "IPv6Only", (4, 6): "DualStack"}
 FIRST_OFFSET = 10
@@ -130,7 +134,7 @@ class Objects:
         self._given.clear()
 
     def _instance(self, pod: str, subnet: str, address: IPAddress, length: int, stack: str) -> Manifest:
-        network = UNDERLAY if subnet == UNDERLAY else OVERLAY
+        network = NETWORK.get(subnet, subnet)
         named = {
             labels.VERSION: labels.VERSION_VALUE,
             labels.IP_FAMILY: stack,
@@ -155,7 +159,7 @@ class Objects:
                     "version": str(address.version),
                     "ip": f"{address}/{length}",
                     "mac": mac_of(pod),
-                    "netID": 0 if subnet == UNDERLAY else VNI,
+                    "netID": VNI if network == OVERLAY else 0,
                 },
                 "binding": {
                     "referredObject": {"kind": "Pod", "name": pod, "uid": uid_of(pod)},
@@ -168,8 +172,9 @@ class Objects:
 
     def _create_networks(self) -> None:
         self._object(NETWORKS, OVERLAY, {"type": "Overlay", "netID": VNI})
-        selector = {"rack": self.node}
-        self._object(NETWORKS, UNDERLAY, {"type": "Underlay", "netID": 0, "nodeSelector": selector})
+        for name, rack in ((UNDERLAY, self.node), (FAR, "elsewhere")):
+            spec = {"type": "Underlay", "netID": 0, "nodeSelector": {"rack": rack}}
+            self._object(NETWORKS, name, spec)
         for prefix, cidrs in SUBNET_RANGES.items():
             for cidr in cidrs:
                 self._create_subnet(prefix, cidr)
@@ -177,9 +182,9 @@ class Objects:
     def _create_subnet(self, prefix: str, cidr: str) -> None:
         family = ip_network(cidr).version
         addresses = {"version": str(family), "cidr": cidr}
-        spec: Manifest = {"network": UNDERLAY if prefix == UNDERLAY else OVERLAY, "range": addresses}
-        if prefix == UNDERLAY:
-            addresses["gateway"] = GATEWAYS[family]
+        spec: Manifest = {"network": NETWORK.get(prefix, prefix), "range": addresses}
+        if prefix in GATEWAY:
+            addresses["gateway"] = GATEWAY[prefix][family]
         if prefix == CLOSED:
             spec["config"] = {"autoNatOutgoing": False}
         self._object(SUBNETS, f"{prefix}-{family}", spec)

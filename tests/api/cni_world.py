@@ -9,7 +9,7 @@ import itertools
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -60,15 +60,18 @@ class World:
 
     # The agent ------------------------------------------------------------------------------------------
 
-    def launch_agent(self, *options: str, user: str = "", faults: bool = False) -> Process:
+    def launch_agent(
+        self, *options: str, user: str = "", faults: bool = False, wrapper: Sequence[str] = ()
+    ) -> Process:
         """Start an agent with the permissions that agents have (or those of *user*); does not wait.
 
-        *faults*: it fails where :meth:`inject` says.
+        *faults*: it fails where :meth:`inject` says. *wrapper*: a program that starts it.
         """
         groups = () if user else (system.AGENTS_GROUP,)
         kubeconfig = self._plane.kubeconfig_for(user or f"system:hybridnet:node:{self.name}", groups)
         self.log = self.folder / f"agent-{next(_numbers)}.log"
         command = [
+            *wrapper,
             *self._program(faults),
             f"--node-name={self.name}",
             f"--kubeconfig={kubeconfig}",

@@ -17,6 +17,7 @@ from msgspec import structs
 from hybridnet.kernel.announce import Announcer
 from hybridnet.kernel.applier import KernelApplier, Result
 from hybridnet.kernel.errors import DeviceNotFound, KernelError, NftError
+from hybridnet.kernel.link import change_message
 from hybridnet.kernel.neighbour import NeighbourState, set_neighbour
 from hybridnet.kernel.nftables import NftApplier
 from hybridnet.model.address import IPAddress
@@ -58,7 +59,7 @@ class Dataplane:
         self.plan: NodePlan | None = None
 
     async def start(self) -> None:
-        """Take over what a former process left in the kernel."""
+        """Take over what a former process left in the kernel. NotPermitted, NftError."""
         await self._on_thread(self._adopt)
 
     def close(self) -> None:
@@ -67,6 +68,7 @@ class Dataplane:
 
     def _adopt(self) -> None:
         self._kernel = KernelApplier()
+        self._kernel.rtnl.request(change_message("lo", up=True))  # says at once whether we may write at all
         adopted = self._kernel.adopt(layout.MANAGED_TABLES)
         self._nft = NftApplier()
         self._announcer = Announcer()

@@ -30,15 +30,20 @@ def agent(
     """Answer CNI calls and program this node until SIGTERM. Stopping removes nothing."""
     from hybridnet.agent.app import Config, run  # noqa: PLC0415  (help must not wait for aiohttp)
     from hybridnet.cli.logs import configure_logging  # noqa: PLC0415
+    from hybridnet.kernel.errors import KernelError  # noqa: PLC0415
+    from hybridnet.kube.errors import ConfigError  # noqa: PLC0415
 
     configure_logging()
-    run(
-        Config(
-            node=node_name,
-            nic=nic,
-            kubeconfig=kubeconfig,
-            socket=socket,
-            state=state_dir,
-            address_timeout=address_timeout,
-        )
+    config = Config(
+        node=node_name,
+        nic=nic,
+        kubeconfig=kubeconfig,
+        socket=socket,
+        state=state_dir,
+        address_timeout=address_timeout,
     )
+    try:
+        run(config)
+    except (ConfigError, KernelError, OSError) as error:
+        typer.echo(f"hybridnet agent: {error}", err=True)
+        raise typer.Exit(1) from None
