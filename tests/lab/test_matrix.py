@@ -1,5 +1,6 @@
 """The access matrix of the lab is as promised, and what is broken on purpose is reported as broken."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -8,11 +9,14 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from hybridnet.lab.cluster import Cluster
-from hybridnet.lab.matrix.cells import Cell, Kind, Path, Protocol, Result
+from hybridnet.lab.matrix.cells import ROUTE, Cell, Kind, Path, Protocol, Result
 from hybridnet.lab.matrix.cluster import run_matrix
-from hybridnet.lab.matrix.judge import where_to_look
-from hybridnet.lab.matrix.run import MatrixResult
-from hybridnet.lab.processes import run
+from hybridnet.lab.matrix.judge import Fabric, where_to_look
+from hybridnet.lab.matrix.pods import participants
+from hybridnet.lab.matrix.run import MatrixResult, plan_cells, run_cells
+from hybridnet.lab.processes import Place, run
+from hybridnet.lab.topology import OVERLAY_ID, VXLAN_PORT
+from hybridnet.model.address import Family
 from tests.lab.workloads import eventually, process
 
 NODE = "node1"
@@ -92,6 +96,29 @@ def test_every_cell_is_as_promised(cluster: Cluster) -> None:
         (r.cell.sender.kind, r.cell.receiver.kind, r.cell.same_node) for r in matrix.results if r.cell.service
     }
     assert services == {(s, r, same) for s in PODS for r in PODS for same in (True, False)}
+
+
+@pytest.mark.spec("T42")
+def test_by_a_route_to_the_wrong_node_packets_go_on_through_the_tunnel_and_connections_are_refused(
+    cluster: Cluster,
+) -> None:
+    topology = cluster.topology
+    router = Place(network=topology.namespace_path("router"))
+    nodes = {name: tuple(i.ip for i in topology.node(name).addresses) for name in topology.node_names}
+    switch = str(topology.namespace_path("switch"))
+    with participants(cluster) as (endpoints, _), ExitStack() as stack:
+        cells = [c for c in plan_cells(endpoints, []) if c.note == ROUTE]
+        for target, via in {c.target: nodes["node3"][c.family is Family.V6] for c in cells}.items():
+            run(["ip", "route", "replace", str(target), "via", str(via)], router)
+            stack.callback(run, ["ip", "route", "del", str(target)], router)
+        fabric = Fabric(OVERLAY_ID, VXLAN_PORT, nodes)
+        matrix = asyncio.run(run_cells(cells, switch, fabric, lambda *_: None))
+    assert len(cells) == 18
+    marked = [r for r in matrix.results if r.cell.protocol is not Protocol.TCP]
+    seen = {(r.seen.reached, r.seen.source, r.seen.request, r.seen.reply) for r in marked}
+    assert seen == {(True, str(each.ip), Path.MIXED, Path.NATIVE) for each in topology.external.addresses}
+    # kube-proxy drops what conntrack calls invalid: this node sees a connection's one direction only
+    assert not any(r.seen.reached for r in matrix.results if r.cell.protocol is Protocol.TCP)
 
 
 @pytest.mark.spec("T24", "T26", "T33")
