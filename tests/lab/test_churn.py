@@ -15,7 +15,6 @@ from hybridnet.kernel.nftables import Nft
 from hybridnet.kernel.route import dump_routes
 from hybridnet.lab import system
 from hybridnet.lab.cluster import Cluster
-from hybridnet.lab.processes import start
 from hybridnet.plan import layout
 from tests.lab.workloads import (
     FAMILY,
@@ -100,19 +99,12 @@ def test_200_pods_at_once_are_all_distinct_and_leave_nothing(cluster: Cluster, t
 @contextmanager
 def second_leader(cluster: Cluster) -> Iterator[None]:
     """Another manager that leads without asking for the lease."""
-    kubeconfig = cluster.plane.kubeconfig_for(system.MANAGER_USER, inner=True)
-    command = [
-        *system.program("manager"),
-        f"--kubeconfig={kubeconfig}",
-        "--identity=usurper",
-        "--default-network-type=Overlay",
-        "--default-ip-family=DualStack",
-        "--no-leader-election",
-    ]
-    log = cluster.folder / "logs" / "usurper.log"
-    manager = start("usurper", command, log, cluster.control_plane_place)
+    logs = cluster.folder / "logs"
+    manager = system.start_manager(
+        cluster.plane, cluster.control_plane_place, logs, identity="usurper", leader_election=False
+    )
     try:
-        eventually("both lead", lambda: '"leading"' in log.read_text(), 30)
+        eventually("both lead", lambda: '"leading"' in manager.log.read_text(), 60)
         yield
         manager.check()
     finally:

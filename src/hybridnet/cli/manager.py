@@ -30,8 +30,10 @@ def manager(
     ] = True,
 ) -> None:
     """Give addresses to pods and take them back: one manager leads, the others stand by."""
+    from hybridnet.cli.logs import configure_logging  # noqa: PLC0415
     from hybridnet.manager.app import ConfigError, configure, run  # noqa: PLC0415  (help must not wait)
 
+    configure_logging()
     try:
         config = configure(
             kubeconfig=kubeconfig,
