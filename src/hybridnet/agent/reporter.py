@@ -4,6 +4,7 @@ Never on the path of ADD: a pod does not wait for a status. Each object is a key
 that is away costs retries with a growing pause and one entry an object, however often it changed meanwhile.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 Key = tuple[str, str]
 READY = "Ready"
 _MESSAGE_LIMIT = 4096
+STATUS_SECONDS = 1.0
+"""How long after ADD the status is written. Pods come in bursts: our time and the API server's is theirs first,
+and a write costs both more than the ADD that it is about."""
 
 
 def now() -> str:
@@ -59,11 +63,12 @@ class Reporter:
         await self._queue.run_workers(4, self._write_status)
 
     def report(self, endpoint: Endpoint, allocation: Allocation) -> None:
-        """Tell in the status of its IPInstances that this node serves the pod."""
+        """Tell in the status of its IPInstances, a moment later, that this node serves the pod."""
+        loop = asyncio.get_running_loop()
         for name in allocation.instances:
             key = endpoint.namespace, name
             self._sandboxes[key] = endpoint
-            self._queue.add(key)
+            loop.call_later(STATUS_SECONDS, self._queue.add, key)
 
     async def _write_status(self, key: Key) -> None:
         endpoint = self._sandboxes.pop(key, None)
