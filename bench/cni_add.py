@@ -110,7 +110,10 @@ def _pods(names: list[str], tag: str) -> Iterator[list[Pod]]:
 def _run(rounds: int, pods: int, parallel: Sequence[int]) -> list[Result]:
     """Everything, on the thread that is inside the node's namespace."""
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="hybridnet-bench-") as name, ControlPlane.local() as plane:
+    with (
+        tempfile.TemporaryDirectory(prefix="hybridnet-bench-", dir="/run") as name,
+        ControlPlane.local() as plane,
+    ):
         folder = Path(name)
         report.note("control plane is up")
         asyncio.run(cni_world.prepare(plane, pods))
