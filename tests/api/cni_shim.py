@@ -85,7 +85,7 @@ class Shim:
         """Start a call; the caller writes stdin and reaps it."""
         environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin"}
         if sandbox is not None:
-            environment |= self._variables(sandbox)
+            environment |= self.variables(sandbox)
         environment |= variables
         pipe = subprocess.PIPE
         return subprocess.Popen([self.executable], stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
@@ -96,7 +96,7 @@ class Shim:
         return json.dumps({**base, "server_socket": str(self.socket), **(configuration or {})}).encode()
 
     @staticmethod
-    def _variables(sandbox: Sandbox) -> dict[str, str]:
+    def variables(sandbox: Sandbox) -> dict[str, str]:
         arguments = {
             "IgnoreUnknown": "1",
             "K8S_POD_NAMESPACE": sandbox.namespace,

@@ -33,7 +33,7 @@ from hybridnet.plan.routing import POD_GATEWAY, host_network
 from hybridnet.plan.state import DEFAULT_ROUTE, LinkAddress, Route
 
 TABLE_MAIN = 254
-_HOST_DEVCONF = {Devconf.PROXY_ARP: 1, Devconf.RP_FILTER: 0, Devconf.ROUTE_LOCALNET: 1}
+_HOST_DEVCONF = {Devconf.PROXY_ARP: 1, Devconf.RP_FILTER: 0}
 
 
 @dataclass(frozen=True)
