@@ -49,9 +49,9 @@ def compare(name: str, ours: float, baseline: float, target: float, better: Bett
         raise ValueError(f"{name}: a baseline of {baseline:g} cannot be compared with")
     return Result(
         name=name,
-        ours=_rounded(ours, 4),
-        baseline=_rounded(baseline, 4),
-        ratio=_rounded(ours / baseline, 3),
+        ours=round_to(ours, 4),
+        baseline=round_to(baseline, 4),
+        ratio=round_to(ours / baseline, 3),
         target=target,
         better=better,
     )
@@ -117,5 +117,6 @@ def to_table(title: str, results: Sequence[Result]) -> Table:
     return table
 
 
-def _rounded(value: float, digits: int) -> float:
+def round_to(value: float, digits: int) -> float:
+    """*value* to that many significant digits."""
     return float(f"{value:.{digits}g}")
