@@ -89,6 +89,11 @@ class World:
         self.wait_for_log("serving")
         return agent
 
+    def ensure_agent(self) -> None:
+        """Start an agent if a test that failed has left none."""
+        if self._agent is None or not self._agent.is_running:
+            self.start_agent()
+
     def stop_agent(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """End the agent; no error when there is none."""
         if self._agent is not None:

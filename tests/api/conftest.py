@@ -64,7 +64,9 @@ def node_world(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def node(node_world: World) -> Iterator[World]:
     """The node of the module; the test fails when it leaves anything of its pods behind."""
+    node_world.ensure_agent()
     before = node_world.state()
     yield node_world
+    node_world.ensure_agent()
     node_world.end_pods()
     assert node_world.state() == before
