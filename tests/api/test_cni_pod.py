@@ -15,12 +15,16 @@ from scapy.layers.l2 import Ether
 
 from hybridnet.kernel.namespace import Namespace
 from hybridnet.lab.plugin import STOCK_PLUGINS
+from hybridnet.lab.processes import wait_for
 from hybridnet.model.address import IPAddress
 from tests.api.cni_net import Net
 from tests.api.cni_objects import CLOSED, OVERLAY, UNDERLAY, mac_of
 from tests.api.cni_shim import Sandbox
 from tests.api.cni_world import MTU, NODE_ADDRESSES, OUTSIDE, World
+from tests.api.patience import SECONDS
 
+MARKER = 0x88B5
+"""Ethertype for local experiments (IEEE 802)."""
 GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"
 GATEWAY = {4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee"}
 LENGTH = {(OVERLAY, 4): 16, (OVERLAY, 6): 112, (UNDERLAY, 4): 24, (UNDERLAY, 6): 64}
@@ -126,21 +130,30 @@ def test_the_mtu_counts_the_longer_header_of_an_ipv6_tunnel(node: World) -> None
 
 @contextmanager
 def captured(net: Net, device: str, expression: str, folder: Path) -> Iterator[list[str]]:
-    """What passes *device* meanwhile, as tcpdump prints it, after the block."""
+    """What passes *device* meanwhile, as tcpdump prints it, after the block. A frame of ours marks the end."""
     lines: list[str] = []
-    log = folder / f"{device}.txt"
-    command = net.place.wrap(["tcpdump", "-lnni", device, "--immediate-mode", expression], pdeathsig=True)
-    errors = folder / f"{device}.err"
+    log, errors = folder / f"{device}.txt", folder / f"{device}.err"
+    command = ["tcpdump", "-lnni", device, "--immediate-mode", f"({expression}) or ether proto {MARKER:#x}"]
     with log.open("wb") as output, errors.open("wb") as told:
-        process = subprocess.Popen(command, stdout=output, stderr=told)
-        try:
-            while b"listening on" not in errors.read_bytes():
-                assert process.poll() is None, errors.read_text()
-            yield lines
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-    lines += log.read_text().splitlines()
+        process = subprocess.Popen(net.place.wrap(command, pdeathsig=True), stdout=output, stderr=told)
+
+    def is_told(path: Path, words: str) -> bool:
+        assert process.poll() is None, errors.read_text()
+        return words in path.read_text()
+
+    def has_ended() -> bool:
+        with Namespace.open(net.path) as inside, inside.run(lambda: _raw(device)) as channel:
+            channel.send(bytes(Ether(dst="ff:ff:ff:ff:ff:ff", src=GATEWAY_MAC, type=MARKER) / bytes(46)))
+        return is_told(log, f"{MARKER:#x}")
+
+    try:
+        wait_for("tcpdump", lambda: is_told(errors, "listening on"), timeout=SECONDS)
+        yield lines
+        wait_for("the last frame", has_ended, timeout=SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    lines += [line for line in log.read_text().splitlines() if line and f"{MARKER:#x}" not in line]
 
 
 @pytest.mark.spec("T20", "T21")
@@ -284,9 +297,9 @@ def _bound(address: tuple[str, int]) -> socket.socket:
     return made
 
 
-def _raw() -> socket.socket:
+def _raw(device: str = "eth0") -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    made.bind(("eth0", 0))
+    made.bind((device, 0))
     return made
 
 
