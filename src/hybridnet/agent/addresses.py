@@ -98,8 +98,9 @@ class Addresses:
         )
 
     def held(self, namespace: str, pod: str, uid: str) -> frozenset[str]:
-        """Addresses (host part only) that the pod still holds on this node."""
-        return frozenset(i.spec.address.ip.split("/")[0] for i in self._instances(namespace, pod, uid))
+        """Addresses (canonical, without length) that the pod still holds on this node."""
+        instances = self._instances(namespace, pod, uid)
+        return frozenset(str(ip_interface(i.spec.address.ip).ip) for i in instances)
 
     def _instances(self, namespace: str, pod: str, uid: str) -> list[IPInstance]:
         return [
