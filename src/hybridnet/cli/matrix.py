@@ -36,6 +36,7 @@ def demo(
     from hybridnet.cli.lab import reporting  # noqa: PLC0415  (help must not wait)
     from hybridnet.cli.progress import StepDisplay  # noqa: PLC0415
     from hybridnet.lab import cluster  # noqa: PLC0415
+    from hybridnet.lab.errors import LabExists  # noqa: PLC0415
 
     began = time.monotonic()
     with reporting():
@@ -43,6 +44,9 @@ def demo(
             with StepDisplay() as display:
                 lab = cluster.up(name, display, nodes=nodes)
             ok = _show(lab, json=False, keep=keep)
+        except LabExists:
+            keep = True  # somebody else's
+            raise
         finally:
             if not keep:
                 cluster.down(name)
