@@ -8,7 +8,7 @@ yardstick.
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -41,7 +41,7 @@ def addresses_of(number: int) -> tuple[str, str]:
 def switched(nodes: Sequence[str], *, mtu: int = 1500) -> Iterator[None]:
     """Namespaces called *nodes*, each with eth0 of *mtu* bytes in one switch; everything of us goes at the end."""
     remove_orphans()
-    with interruptible(), _removed():
+    with interruptible(_remove_own):
         make("switch")
         ip("switch", ["link add br0 type bridge mcast_snooping 0", "link set br0 up"])
         for number, node in enumerate(nodes):
@@ -51,16 +51,20 @@ def switched(nodes: Sequence[str], *, mtu: int = 1500) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does, with everything undone."""
+def interruptible(clean_up: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does; *clean_up* runs at the end, and nothing interrupts it."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        clean_up()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -95,13 +99,9 @@ def remove_orphans() -> None:
             delete_named(path.name)
 
 
-@contextlib.contextmanager
-def _removed() -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for path in RUN_NETNS.glob(f"{PREFIX}-{os.getpid()}-*"):
-            delete_named(path.name)
+def _remove_own() -> None:
+    for path in RUN_NETNS.glob(f"{PREFIX}-{os.getpid()}-*"):
+        delete_named(path.name)
 
 
 def _plug(node: str, number: int, mtu: int) -> None:
