@@ -27,6 +27,8 @@
 #define TRY_AGAIN_LATER 11
 #define NOT_AVAILABLE 50
 #define INVALID_ENVIRONMENT 4
+#define INVALID_CONFIGURATION 7
+#define INTERNAL 999
 
 static const char *const VARIABLES[][2] = {
     {"CNI_COMMAND", "CNI-Command"}, {"CNI_CONTAINERID", "CNI-ContainerID"}, {"CNI_NETNS", "CNI-Netns"},
@@ -75,13 +77,20 @@ static int write_all(int fd, const char *buffer, size_t size) {
     return 0;
 }
 
+/* Whether a value can be a header: a control character would end it, or the agent would refuse the request. */
+static int is_plain(const char *value) {
+    for (; *value; value++)
+        if ((unsigned char)*value < ' ' || *value == 0x7f) return 0;
+    return 1;
+}
+
 /* The value of "server_socket" in the configuration: a plain path, so a plain search is enough. */
 static void find_socket(const char *configuration) {
     const char *at = strstr(configuration, "\"server_socket\"");
     if (!at || !(at = strchr(at + sizeof "\"server_socket\"" - 1, '"'))) return;
     size_t length = strcspn(++at, "\"\\");
     if (at[length] != '"' || length == 0 || length >= sizeof path)
-        fail(7, "server_socket in the network configuration is not a path that a unix socket can have", "");
+        fail(INVALID_CONFIGURATION, "server_socket in the network configuration is not a path that a unix socket can have", "");
     memcpy(path, at, length);
     path[length] = 0;
 }
@@ -92,7 +101,7 @@ static size_t compose(char *request, size_t size, size_t body) {
     for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++) {
         const char *value = getenv(VARIABLES[i][0]);
         if (!value || !*value) continue;
-        if (value[strcspn(value, "\r\n")]) fail(INVALID_ENVIRONMENT, "a CNI variable has a line break", VARIABLES[i][0]);
+        if (!is_plain(value)) fail(INVALID_ENVIRONMENT, "a CNI variable has a control character", VARIABLES[i][0]);
         used += (size_t)snprintf(request + used, size - used, "%s: %s\r\n", VARIABLES[i][1], value);
         if (used >= size - 3) fail(INVALID_ENVIRONMENT, "the CNI variables are too long", VARIABLES[i][0]);
     }
@@ -121,6 +130,7 @@ int main(void) {
     }
     if (!*command) fail(INVALID_ENVIRONMENT, "this is a CNI plugin: CNI_COMMAND is not set", "");
     size_t size = read_all(STDIN_FILENO, body, LIMIT);
+    if (size == LIMIT) fail(INVALID_CONFIGURATION, "the network configuration is too long", "");
     find_socket(body);
     signal(SIGALRM, expire);
     alarm(DEADLINE_SECONDS);
@@ -132,6 +142,8 @@ int main(void) {
     char *content = strstr(answer, "\r\n\r\n");
     int status = 0;
     if (!content || sscanf(answer, "HTTP/1.%*d %d", &status) != 1) unanswered("the answer was cut short");
+    if (status != 200 && status != 204 && status != 500)
+        fail(INTERNAL, "the hybridnet agent of this node refused the request: is it of another version?", "");
     content += 4;
     size_t length = used - (size_t)(content - answer);
     if (length > 0 && fwrite(content, 1, length, stdout) != length) return 2;

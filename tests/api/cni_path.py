@@ -1,4 +1,4 @@
-"""The way from a node's namespace to the API server: it can hang, and it can be shut.
+"""The way from a node's namespace to the API server: it can hang, and it can be cut.
 
 It listens on the API server's own address and port inside the namespace, so a kubeconfig leads through it as it
 is. A thread with an event loop of its own carries the bytes.
@@ -19,8 +19,7 @@ class ApiPath:
     """Forwards what comes to the port inside the namespace at *path*, until closed."""
 
     def __init__(self, path: Path, port: int) -> None:
-        with Namespace.open(path) as inside:
-            self._listener = inside.run(lambda: socket.create_server((HOST, port), backlog=64))
+        self._namespace = path
         self._port = port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -28,7 +27,17 @@ class ApiPath:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api-path", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+        self.mend()
+
+    def cut(self) -> None:
+        """Connections end, and new ones are refused."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+
+    def mend(self) -> None:
+        """Connections are taken."""
+        with Namespace.open(self._namespace) as inside:
+            listener = inside.run(lambda: socket.create_server((HOST, self._port), backlog=64))
+        asyncio.run_coroutine_threadsafe(self._serve(listener), self._loop).result()
 
     def hang(self) -> None:
         """Connections are taken and stay open, nothing comes or goes."""
@@ -40,13 +49,13 @@ class ApiPath:
 
     def close(self) -> None:
         """End connections and thread."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _serve(self) -> None:
-        self._server = await asyncio.start_server(self._forward, sock=self._listener)
+    async def _serve(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._forward, sock=listener)
 
     async def _end(self) -> None:
         self._server.close()

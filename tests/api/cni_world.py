@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hybridnet.lab import plugin, system
 from hybridnet.lab.controlplane import ControlPlane
-from hybridnet.lab.processes import Process, start, wait_for
+from hybridnet.lab.processes import Process, run, start, wait_for
 from tests.api import cni_faults
 from tests.api.cni_net import Net
 from tests.api.cni_objects import Objects, digest, uid_of
@@ -45,7 +45,8 @@ class World:
         self._stack = contextlib.ExitStack()
         self.router = self._net("router")
         self.node = self._net("node")
-        self._wire()
+        self.router.ip(*(f"address add {a} dev lo{_nodad(a)}" for a in OUTSIDE))
+        self.wire()
         addresses = [str(ip_interface(a).ip) for a in NODE_ADDRESSES]
         self.objects = Objects(plane.kubeconfig, self.name, addresses)
         self._stack.callback(self.objects.close)
@@ -134,6 +135,17 @@ class World:
         """Wait for *condition*; fails when the agent has ended meanwhile."""
         wait_for(what, condition, timeout=SECONDS, processes=[self._agent] if self._agent else [])
 
+    def connections(self) -> int:
+        """How many callers the agent has at this moment."""
+        shown = run(["ss", "-xH", "state", "established"]).stdout.decode()
+        names = (str(self.shim.socket), str(self.shim.socket.with_suffix(".new")))
+        return sum(any(name in line for name in names) for line in shown.splitlines())
+
+    def is_ready(self) -> bool:
+        """What the agent says of the node in its NodeInfo."""
+        conditions = self.objects.node_info().get("status", {}).get("conditions", [])
+        return [c["status"] for c in conditions if c["type"] == "Ready"] == ["True"]
+
     # Pods -----------------------------------------------------------------------------------------------
 
     def sandbox(self, pod: str, container: str = "", interface: str = "eth0") -> Sandbox:
@@ -191,12 +203,11 @@ class World:
         self._stack.callback(net.close)
         return net
 
-    def _wire(self) -> None:
+    def wire(self) -> None:
         """Node and router on one wire; the node has no default route."""
         self.router.ip(f"link add eth0 mtu {MTU} type veth peer name eth0 mtu {MTU} netns {self.node.name}")
         for net, addresses in ((self.node, NODE_ADDRESSES), (self.router, ROUTER_ADDRESSES)):
             net.ip("link set eth0 up", *(f"address add {a} dev eth0{_nodad(a)}" for a in addresses))
-        self.router.ip(*(f"address add {a} dev lo{_nodad(a)}" for a in OUTSIDE))
 
 
 def _nodad(address: str) -> str:

@@ -4,6 +4,7 @@ Their processes die with the test run, however it ends.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def node_world(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     with world(api_server, tmp_path_factory.mktemp("node")) as made:
         made.start_agent()
         yield made
+
+
+@pytest.fixture
+def restarted(node: World) -> Iterator[World]:
+    """The node for a test that ends or replaces the agent; afterwards there is one as before."""
+    yield node
+    node.stop_agent(signal.SIGTERM)
+    node.start_agent()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The contract with the container runtime: what it calls, what it is told, what is there afterwards."""
 
+import signal
 import subprocess
 import threading
 from dataclasses import replace
@@ -209,7 +210,10 @@ REFUSED: dict[str, tuple[dict[str, str], bytes | None, int, str]] = {
     "namespace is a file": ({"CNI_NETNS": "/etc/hostname"}, None, 11, "/etc/hostname"),
     "interface is a path": ({"CNI_IFNAME": "../eth0"}, None, 4, "CNI_IFNAME"),
     "interface is too long": ({"CNI_IFNAME": "a-name-of-17-char"}, None, 4, "CNI_IFNAME"),
-    "line break": ({"CNI_ARGS": "K8S_POD_NAME=a\r\nX: y"}, None, 4, "line break"),
+    "line break": ({"CNI_ARGS": "K8S_POD_NAME=a\r\nX: y"}, None, 4, "control character"),
+    "control character": ({"CNI_CONTAINERID": "a\x01b"}, None, 4, "control character"),
+    "variables too long": ({"CNI_ARGS": "K8S_POD_NAME=" + "x" * 70000}, None, 4, "too long"),
+    "namespace of the node": ({"CNI_NETNS": "NODE", "CNI_IFNAME": "net1"}, None, 11, "node itself"),
     "unknown command": ({"CNI_COMMAND": "MAKE"}, None, 4, "MAKE"),
     "no command": ({"CNI_COMMAND": ""}, None, 4, "CNI_COMMAND"),
 }
@@ -222,7 +226,11 @@ def test_a_call_that_cannot_be_served_is_refused_with_what_is_wrong(node: World,
     before = node.state()
     node.objects.give("refused")
     pod = node.sandbox("refused")
+    if variables.get("CNI_NETNS") == "NODE":
+        variables = {**variables, "CNI_NETNS": str(node.node.path)}
+    routes = node.node.show("route show default")
     answer = node.shim.call("ADD", pod, stdin=stdin, **variables)
+    assert node.node.show("route show default") == routes
     assert (answer.status, answer.code) == (1, code), answer.text
     assert words in answer.message + answer.body["details"]
     assert node.state() == before
@@ -251,6 +259,44 @@ def test_a_configuration_that_cannot_be_used_is_refused_with_what_is_wrong(
     answer = node.shim.call("ADD", pod, stdin=stdin)
     assert (answer.status, answer.code) == (1, code), answer.text
     assert words in answer.message
+    assert node.state() == before
+
+
+def test_a_configuration_may_be_long_and_not_too_long(node: World) -> None:
+    (address,) = node.objects.give("verbose")
+    pod = node.sandbox("verbose")
+    long = {"labels": "x" * 900_000}
+    arguments = node.shim.variables(pod)["CNI_ARGS"] + ";NOTE=" + "x" * 30_000
+    assert node.shim.call("ADD", pod, configuration=long, CNI_ARGS=arguments).status == 0
+    assert node.node.pings(address)
+    answer = node.shim.call("CHECK", pod, configuration={"labels": "x" * 1_100_000})
+    assert (answer.status, answer.code) == (1, 7)
+
+
+@pytest.mark.spec("T08", "T12")
+@pytest.mark.parametrize("configuration", ["{not json", '{"cniVersion": "9.9.9"', "[]"])
+def test_del_works_with_a_configuration_that_cannot_be_used(node: World, configuration: str) -> None:
+    before = node.state()
+    node.objects.give("misconfigured")
+    pod = node.sandbox("misconfigured")
+    node.shim.add(pod)
+    stdin = f'{configuration} "server_socket": "{node.shim.socket}"'.encode()
+    assert node.shim.call("DEL", pod, stdin=stdin).status == 0
+    assert node.state() == before
+
+
+def test_del_removes_a_record_that_cannot_be_read(restarted: World) -> None:
+    node = restarted
+    before = node.state()
+    node.objects.give("garbled")
+    pod = node.sandbox("garbled")
+    node.shim.add(pod)
+    node.stop_agent(signal.SIGTERM)
+    (record,) = node.records.iterdir()
+    record.write_text("{")
+    node.start_agent()
+    assert node.logged("sandbox record unreadable")
+    node.shim.delete(pod)
     assert node.state() == before
 
 

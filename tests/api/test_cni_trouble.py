@@ -5,7 +5,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,14 +27,6 @@ def impatient(node_world: World, tmp_path_factory: pytest.TempPathFactory) -> Sh
     define = f"DEFINES=-DDEADLINE_SECONDS={DEADLINE}"
     run(["make", "-s", "-C", str(CHECKOUT / "cni"), f"OUT={built}", define])
     return Shim(built, node_world.shim.socket)
-
-
-@pytest.fixture
-def restarted(node: World) -> Iterator[World]:
-    """A test that ends or replaces the agent; afterwards there is one as before."""
-    yield node
-    node.stop_agent(signal.SIGTERM)
-    node.start_agent()
 
 
 @pytest.mark.spec("T04")
@@ -148,10 +139,10 @@ def test_an_add_whose_caller_was_killed_while_it_waited_makes_nothing(node: Worl
     assert call.stdin is not None
     call.stdin.write(node.shim.stdin("1.0.0"))
     call.stdin.close()
-    node.eventually("the agent has the call", lambda: _connections(node) == 1)
+    node.eventually("the agent has the call", lambda: node.connections() == 1)
     call.kill()
     call.wait()
-    node.eventually("the agent has let the call go", lambda: _connections(node) == 0)
+    node.eventually("the agent has let the call go", lambda: node.connections() == 0)
     (address,) = node.objects.give("killed")
     settle = node.sandbox("settle")
     node.objects.give("settle")
@@ -159,12 +150,6 @@ def test_an_add_whose_caller_was_killed_while_it_waited_makes_nothing(node: Worl
     node.shim.delete(settle)
     assert node.objects.instance(address)
     node.eventually("nothing is there", lambda: node.state() == before)
-
-
-def _connections(node: World) -> int:
-    """Established connections on the agent's socket."""
-    shown = subprocess.run(["ss", "-xH", "state", "established"], capture_output=True, text=True, check=True)
-    return sum(str(node.shim.socket) in line or "agent.new" in line for line in shown.stdout.splitlines())
 
 
 @pytest.mark.spec("T13", "T14")
@@ -339,69 +324,6 @@ def test_a_tunnel_device_that_is_gone_makes_add_fail_whole_or_be_made_again(node
         assert node.state() == before
     node.eventually("the tunnel is back", lambda: node.shim.call("ADD", pod).status == 0)
     assert {f"proxy {a} hybrvx4" for a in addresses} <= node.state()
-
-
-@pytest.mark.spec("T09", "T12")
-def test_while_the_api_server_hangs_known_addresses_are_served_and_others_are_refused(
-    restarted: World,
-) -> None:
-    node = restarted
-    node.restart_agent("--address-timeout=1")
-    addresses = node.objects.give("known", (4, 6))
-    node.shim.add(node.sandbox("known"))
-    pod = node.sandbox("known")
-    unknown = node.sandbox("unknown")
-    node.path.hang()
-    try:
-        node.shim.add(pod)
-        for address in addresses:
-            assert node.node.pings(address)
-        answer = node.shim.call("ADD", unknown)
-        assert (answer.status, answer.code) == (1, 11)
-        node.shim.delete(pod)
-        assert node.shim.call("STATUS").status == 0
-    finally:
-        node.path.resume()
-    node.objects.give("unknown")
-    assert node.shim.add(unknown)["ips"]
-
-
-@pytest.mark.spec("T09")
-@pytest.mark.parametrize("cause", ["hung", "forbidden"])
-def test_an_agent_that_cannot_read_the_cluster_says_so_and_still_answers_del(
-    restarted: World, cause: str
-) -> None:
-    node = restarted
-    node.objects.give("early", (4, 6))
-    pod = node.sandbox("early")
-    node.shim.add(pod)
-    node.stop_agent()
-    if cause == "hung":
-        node.path.hang()
-    try:
-        user = "nobody-in-particular" if cause == "forbidden" else ""
-        node.launch_agent("--address-timeout=1", user=user)
-        node.eventually(
-            "it answers", lambda: node.shim.call("STATUS").message.startswith("the agent has not")
-        )
-        assert node.shim.call("STATUS").code == 50
-        refused = node.shim.call("ADD", node.sandbox("other"))
-        assert refused.code == 11
-        assert "has not read the cluster's networks" in refused.message
-        node.shim.delete(pod)
-        assert pod.net.link("eth0") == {}
-    finally:
-        node.path.resume()
-
-
-def test_an_agent_without_capabilities_ends_with_what_it_needs(restarted: World) -> None:
-    node = restarted
-    node.stop_agent(signal.SIGTERM)
-    agent = node.launch_agent(wrapper=["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--"])
-    node.eventually("it has ended", lambda: not agent.is_running)
-    assert "CAP_NET_ADMIN" in node.log.read_text()
-    assert "Traceback" not in node.log.read_text()
-    node.stop_agent()
 
 
 @pytest.mark.spec("T15")

@@ -18,6 +18,8 @@ from hybridnet.model.meta import ObjectMeta
 class Listing:
     """The part of an informer that is asked: its store, and handlers."""
 
+    trouble = ""
+
     def __init__(self, *instances: IPInstance) -> None:
         self._store = Store({BY_POD: index_by_pod})
         self._handlers: list[Callable[[Event[IPInstance]], None]] = []
@@ -166,6 +168,15 @@ def test_a_waiter_is_woken_by_the_last_address_that_it_needs() -> None:
         return (await waiting).instances
 
     assert asyncio.run(scenario()) == ("a", "b")
+
+
+@pytest.mark.spec("T04")
+def test_a_wait_in_vain_while_the_api_server_is_away_says_that() -> None:
+    listing = Listing()
+    listing.trouble = "connection refused"
+    known = Addresses(listing)  # type: ignore[arg-type]
+    with pytest.raises(AddressMissing, match="API server is away: connection refused"):
+        asyncio.run(known.wait(call(), 0))
 
 
 @pytest.mark.spec("T04")

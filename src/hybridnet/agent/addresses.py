@@ -115,6 +115,8 @@ class Addresses:
     def _explain(self, call: Call, seconds: float) -> str:
         found = self._instances(call.namespace, call.pod, call.uid)
         name = f"{call.namespace}/{call.pod}"
+        if trouble := self._informer.trouble:
+            return f"pod {name} has no address that this node knows, for the API server is away: {trouble}"
         if not found:
             return (
                 f"pod {name} has no address after {seconds:g} s: see the IPAllocationFail event of the pod; "

@@ -99,6 +99,7 @@ class Attachments:
                 await self._undo(endpoint)
             else:
                 await self._links.remove(device_name(call.container, call.interface))
+                self._forget(call.container, call.interface)
 
     async def check(self, call: Call) -> None:
         """CHECK: raises CniError that says what differs from what ADD made."""
@@ -137,7 +138,9 @@ class Attachments:
     def _endpoint(self, call: Call, allocation: Allocation) -> Endpoint:
         plan = self._dataplane.plan
         if plan is None:
-            raise NotReady(f"the agent of node {self._node} has not seen the cluster yet")
+            raise NotReady(
+                f"node {self._node} has no Node object that its agent could read: is it registered?"
+            )
         segments = []
         for address in allocation.addresses:
             segment = plan.segments.get(address.subnet)
@@ -164,10 +167,13 @@ class Attachments:
     async def _undo(self, endpoint: Endpoint) -> None:
         await self._dataplane.remove_endpoint(endpoint)
         await self._links.remove(endpoint.device)
+        self._forget(endpoint.container, endpoint.interface)
+
+    def _forget(self, container: str, interface: str) -> None:
         try:
-            self._store.remove(endpoint.container, endpoint.interface)
+            self._store.remove(container, interface)
         except OSError as error:
-            log.error("sandbox record not removed", device=endpoint.device, error=str(error))
+            log.error("sandbox record not removed", container=container, error=str(error))
 
     @asynccontextmanager
     async def _alone(self, container: str) -> AsyncIterator[None]:

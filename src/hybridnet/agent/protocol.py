@@ -63,17 +63,11 @@ _CONFIGURATION = msgspec.json.Decoder(Configuration)
 
 
 def parse_call(headers: Mapping[str, str], body: bytes) -> Call:
-    """The call that the executable forwarded. Raises BadRequest; DEL asks for the container id only."""
-    try:
-        configuration = _CONFIGURATION.decode(body) if body.strip() else Configuration()
-    except msgspec.DecodeError as error:
-        raise errors.BadRequest(
-            errors.DECODE_FAILED, f"the network configuration is not usable: {error}", ""
-        ) from error
-    if configuration.version not in VERSIONS:
-        raise errors.BadRequest(
-            1, f"cniVersion {configuration.version} is not supported", f"supported: {', '.join(VERSIONS)}"
-        )
+    """The call that the executable forwarded. Raises BadRequest.
+
+    DEL asks for container and interface only: a configuration that was broken later must not keep pods for ever.
+    """
+    configuration = Configuration() if headers.get("CNI-Command") == "DEL" else _parse_configuration(body)
     arguments = dict(pair.split("=", 1) for pair in headers.get("CNI-Args", "").split(";") if "=" in pair)
     call = Call(
         command=headers.get("CNI-Command", ""),
@@ -87,6 +81,20 @@ def parse_call(headers: Mapping[str, str], body: bytes) -> Call:
     )
     _check(call)
     return call
+
+
+def _parse_configuration(body: bytes) -> Configuration:
+    try:
+        configuration = _CONFIGURATION.decode(body) if body.strip() else Configuration()
+    except msgspec.DecodeError as error:
+        raise errors.BadRequest(
+            errors.DECODE_FAILED, f"the network configuration is not usable: {error}", ""
+        ) from error
+    if configuration.version not in VERSIONS:
+        raise errors.BadRequest(
+            1, f"cniVersion {configuration.version} is not supported", f"supported: {', '.join(VERSIONS)}"
+        )
+    return configuration
 
 
 _REQUIRED = {

@@ -23,6 +23,8 @@ SHUTDOWN_SECONDS = 2.0
 
 _ENCODER = msgspec.json.Encoder()
 _BODY_LIMIT = 1 << 20
+_HEADER_LIMIT = 1 << 16
+"""As much as the executable sends."""
 
 
 class CniServer:
@@ -37,7 +39,12 @@ class CniServer:
         application = web.Application(client_max_size=_BODY_LIMIT)
         application.router.add_post("/cni", self._handle)
         self._runner = web.AppRunner(
-            application, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            max_line_size=_HEADER_LIMIT,
+            max_field_size=_HEADER_LIMIT,
         )
 
     def set_ready(self) -> None:

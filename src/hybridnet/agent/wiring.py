@@ -8,11 +8,18 @@ duplicate address detection on a link of our own, which would cost one to two se
 The promise: a link that could not be finished is deleted again, and with it everything that hangs on it.
 """
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from hybridnet.kernel.address import add_address, dump_addresses
-from hybridnet.kernel.errors import AlreadyExists, DeviceNotFound, KernelError, NamespaceNotFound
+from hybridnet.kernel.errors import (
+    AlreadyExists,
+    DeviceNotFound,
+    InvalidRequest,
+    KernelError,
+    NamespaceNotFound,
+)
 from hybridnet.kernel.link import (
     AddressGeneration,
     Devconf,
@@ -54,6 +61,7 @@ def wire(endpoint: Endpoint) -> None:
     """
     families = {a.family for a in endpoint.addresses}
     with Namespace.open(endpoint.netns) as pod, Rtnl() as host:
+        _refuse_own(pod, endpoint)
         pod.run(lambda: _prepare(families))
         delete_link(host, endpoint.device)
         _create(host, pod, endpoint)
@@ -63,6 +71,13 @@ def wire(endpoint: Endpoint) -> None:
         except BaseException:
             delete_link(host, endpoint.device)
             raise
+
+
+def _refuse_own(pod: Namespace, endpoint: Endpoint) -> None:
+    """The node's namespace is no pod's: its default route would be replaced."""
+    with Namespace.current() as own:
+        if own.inode == pod.inode:
+            raise InvalidRequest(errno.EINVAL, f"{endpoint.netns} is the namespace of the node itself")
 
 
 def _create(host: Rtnl, pod: Namespace, endpoint: Endpoint) -> None:

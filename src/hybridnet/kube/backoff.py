@@ -28,11 +28,14 @@ class Backoff:
         self._first = first
         self._longest = longest
         self._next = first
+        self.trouble = ""
+        """What the last attempt failed with; empty when it works."""
         self._since: float | None = None
         self._told = ("", 0.0)
 
     def recovered(self) -> None:
         """It seems to work again; pauses stay long until :meth:`reset`, for it may fail at once."""
+        self.trouble = ""
         if self._since is not None:
             log.info("works again", what=self._what, seconds=round(time.monotonic() - self._since, 1))
             self._since, self._told = None, ("", 0.0)
@@ -52,6 +55,7 @@ class Backoff:
 
     def _tell(self, error: ApiError) -> None:
         now = time.monotonic()
+        self.trouble = error.message
         if self._since is None:
             self._since = now
         reason, told = self._told

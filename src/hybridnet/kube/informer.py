@@ -81,11 +81,17 @@ class Informer(Generic[T]):
         self._store: Store[T] = Store(indexes or {})
         self._handlers: list[Handler[T]] = []
         self._synced = asyncio.Event()
+        self._backoff = Backoff(f"watch of {resource.plural}")
 
     @property
     def synced(self) -> bool:
         """Whether a first list has been read."""
         return self._synced.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why the copy is not being kept current; empty when it is, as far as we know."""
+        return self._backoff.trouble
 
     async def wait_synced(self) -> None:
         """Wait for the first list."""
@@ -114,7 +120,7 @@ class Informer(Generic[T]):
 
     async def run(self) -> NoReturn:
         """Keep the copy current until cancelled."""
-        backoff = Backoff(f"watch of {self.resource.plural}")
+        backoff = self._backoff
         interrupted = False
         while True:
             try:
