@@ -63,3 +63,31 @@ def test_an_agent_killed_at_any_step_leaves_nothing_that_del_does_not_remove(
     faulty.shim.delete(pod)
     assert faulty.state() == before
     assert works(faulty, pod)
+
+
+@pytest.mark.spec("T08", "T09", "T14")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_agent_killed_at_any_step_forgets_a_pod_that_ended_while_it_was_away(
+    faulty: World, moment: str
+) -> None:
+    before = faulty.state()
+    faulty.objects.give("brief", (4, 6))
+    pod = faulty.sandbox("brief")
+    faulty.inject(f"{moment} kill")
+    assert faulty.shim.call("ADD", pod).status == 1
+    faulty.stop_agent()
+    faulty.shim.delete(pod)
+    pod.net.close()
+    faulty.start_agent(faults=True)
+    assert faulty.state() == before
+
+
+@pytest.mark.spec("T08", "T92")
+def test_a_pod_that_ended_without_a_del_is_swept_by_the_next_audit(node: World) -> None:
+    before = node.state()
+    node.objects.give("vanished", (4, 6))
+    pod = node.sandbox("vanished")
+    node.shim.add(pod)
+    pod.net.close()
+    node.node.ip("rule delete priority 2000")  # what brings an audit at once
+    node.eventually("it is swept", lambda: node.state() == before)

@@ -71,6 +71,32 @@ def test_the_result_names_both_ends_and_each_address(version: str) -> None:
     assert [r["dst"] for r in answer["routes"]] == ["0.0.0.0/0", "::/0"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ('{"cni.dev/valid-attachments": [{"containerID": "c", "ifname": "eth0"}]}', [("c", "eth0")]),
+        ('{"cni.dev/attachments": [{"containerID": "c", "ifname": "eth0"}]}', [("c", "eth0")]),
+        ('{"cni.dev/valid-attachments": null}', []),
+        ('{"cni.dev/valid-attachments": []}', []),
+    ],
+)
+def test_gc_reads_what_is_still_in_use(body: str, found: list[tuple[str, str]]) -> None:
+    call = parse_call({"CNI-Command": "GC"}, body.encode())
+    assert [(a.container, a.interface) for a in call.attachments] == found
+
+
+def test_gc_without_a_list_is_refused_not_taken_for_an_empty_one() -> None:
+    with pytest.raises(BadRequest, match="valid-attachments"):
+        _ = parse_call({"CNI-Command": "GC"}, b"{}").attachments
+
+
+@pytest.mark.spec("T08", "T12")
+@pytest.mark.parametrize("body", [b"{not json", b'{"cniVersion": "9.9.9"}', b'{"cniVersion": 1}'])
+def test_del_does_not_depend_on_the_configuration(body: bytes) -> None:
+    headers = {"CNI-Command": "DEL", "CNI-ContainerID": "c1", "CNI-Ifname": "eth0"}
+    assert parse_call(headers, body).container == "c1"
+
+
 @pytest.mark.spec("T06")
 def test_two_sandboxes_of_one_pod_have_different_devices() -> None:
     names = {device_name(c, i) for c in ("a", "b") for i in ("eth0", "net1")}

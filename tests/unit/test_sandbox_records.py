@@ -1,7 +1,10 @@
 """Records survive the process, and only whole ones are believed."""
 
+import os
 from ipaddress import ip_interface
 from pathlib import Path
+
+import pytest
 
 from hybridnet.agent.sandbox import SandboxStore
 from hybridnet.plan.endpoint import Endpoint, PodAddress
@@ -35,3 +38,29 @@ def test_a_container_id_cannot_name_a_file_elsewhere(tmp_path: Path) -> None:
     store = SandboxStore(tmp_path / "records")
     store.save(endpoint("../../escape"))
     assert [p.parent.name for p in tmp_path.rglob("*.json")] == ["records"]
+
+
+@pytest.mark.spec("T06")
+def test_another_process_reads_records_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    store = SandboxStore(tmp_path)
+    for second, name in enumerate(("zulu", "alpha", "mike"), 1):
+        store.save(endpoint(name))
+        os.utime(tmp_path / f"{name}-eth0.json", (second, second))
+    assert [e.container for e in store.items()] == ["zulu", "alpha", "mike"]
+    assert [e.container for e in SandboxStore(tmp_path).items()] == ["zulu", "alpha", "mike"]
+
+
+def test_a_record_written_again_is_the_newest(tmp_path: Path) -> None:
+    store = SandboxStore(tmp_path)
+    for name in ("one", "two", "one"):
+        store.save(endpoint(name))
+    assert [e.container for e in store.items()] == ["two", "one"]
+
+
+def test_a_record_that_could_not_be_written_is_not_known_and_leaves_no_file(tmp_path: Path) -> None:
+    store = SandboxStore(tmp_path)
+    (tmp_path / "blocked-eth0.json").mkdir()
+    with pytest.raises(OSError):
+        store.save(endpoint("blocked"))
+    assert store.items() == []
+    assert [p.name for p in tmp_path.iterdir()] == ["blocked-eth0.json"]
