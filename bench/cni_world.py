@@ -7,8 +7,6 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import wires
 from cni_calls import Plugin
 from hybridnet.kube.client import Client
@@ -19,7 +17,16 @@ from hybridnet.model import crd, labels
 from hybridnet.model.address import Family, instance_name
 from hybridnet.model.instance import Address, Binding, IPInstance, IPInstanceSpec, ReferredObject
 from hybridnet.model.meta import ObjectMeta
-from hybridnet.model.resource import IPINSTANCES, NETWORKS, NODES, SUBNETS, Resource
+from hybridnet.model.resource import (
+    GROUP,
+    IPBLOCKS,
+    IPINSTANCES,
+    NETWORKS,
+    NODEINFOS,
+    NODES,
+    SUBNETS,
+    Resource,
+)
 
 NODE = "node1"
 RANGES = {
@@ -29,6 +36,7 @@ RANGES = {
 FAMILY_LABEL = {1: "IPv4Only", 2: "DualStack"}
 FIRST_ADDRESS = 10
 AGENT_TIMEOUT = 60.0
+SERVED_TIMEOUT = 60.0
 
 
 def digest(text: str) -> str:
@@ -49,8 +57,9 @@ def pod_names(network: str, families: Sequence[Family], count: int) -> list[str]
 
 async def prepare(plane: ControlPlane, pods: int) -> None:
     """Write the kinds, the node, the networks, and *pods* pods' addresses for each network and stack."""
-    plane.kubectl("create", "-f-", stdin=yaml.safe_dump_all(crd.manifests()).encode())
-    plane.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=60s")
+    for manifest in crd.manifests():
+        plane.api.create(manifest)
+    processes.wait_for("the kinds", lambda: _is_served(plane), timeout=SERVED_TIMEOUT)
     async with Client(load_config(plane.kubeconfig)) as client:
         await _apply(client, NODES, NODE)
         inner = [{"type": "InternalIP", "address": a.split("/")[0]} for a in wires.addresses_of(0)]
@@ -62,6 +71,12 @@ async def prepare(plane: ControlPlane, pods: int) -> None:
                 await _apply(client, SUBNETS, f"{network}-v{int(family)}", spec)
             for instance in _instances(network, pods):
                 await client.create(IPINSTANCES, instance)
+
+
+def _is_served(plane: ControlPlane) -> bool:
+    body = plane.api.request("GET", f"/apis/{GROUP}/v1")[1]
+    kinds: tuple[Resource[Any], ...] = (NETWORKS, SUBNETS, NODEINFOS, IPBLOCKS, IPINSTANCES)
+    return all(f'"{kind.plural}"'.encode() in body for kind in kinds)
 
 
 @contextlib.contextmanager
