@@ -60,12 +60,17 @@ def observe(marker: str, labs: Iterable[str]) -> Machine:
     return Machine(
         processes=frozenset(_marked(marker)),
         namespaces=frozenset(path.name for path in _entries(RUN_NETNS) if path.name.startswith(prefixes)),
-        mounts=ours(f"{fields[3]} {fields[4]}" for fields in mounts if fields[4] != str(RUN_NETNS)),
+        mounts=ours(f"{fields[3]} {fields[4]}" for fields in mounts if not _is_foreign(fields[4])),
         cgroups=ours(map(str, groups)),
         devices=ours(path.name for path in _entries(Path("/sys/class/net"))),
         folders=frozenset([*folders, *(str(ROOT / lab) for lab in labs if (ROOT / lab).exists())]),
         sysctls=tuple(Path("/proc/sys", each).read_text() for each in SYSCTLS),
     )
+
+
+def _is_foreign(mount: str) -> bool:
+    """Whether it is the folder of namespaces, or a namespace that no lab made."""
+    return mount == str(RUN_NETNS) or (mount.startswith(f"{RUN_NETNS}/") and "/hn-" not in mount)
 
 
 def new_marker() -> str:
